@@ -1,0 +1,271 @@
+//! Checked settings: plain values that cannot be wrong any more. Defaults and their reasons are in
+//! `config/streamgate.toml`, which is compiled in.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use reqwest::Url;
+
+use crate::domain::access::{OrganizationScope, Permission};
+use crate::domain::catalog::{Catalog, RateLimit, RoutingQueueName};
+use crate::domain::ids::Guid;
+use crate::domain::time::Timestamp;
+
+/// What is fixed while the process runs; a change needs a restart.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// The public listener.
+    pub listen: SocketAddr,
+    /// The second listener: health, metrics, administration.
+    pub admin_listen: SocketAddr,
+    /// Host names that name the organization, if used (contract §7).
+    pub public_host: Option<PublicHost>,
+    /// `http` or `https`, as the callers see the gateway; for the status URL in answers.
+    pub public_scheme: PublicScheme,
+    /// Where records are kept.
+    pub data_dir: PathBuf,
+    /// How records are kept.
+    pub store: StoreSettings,
+    /// What a client may use up.
+    pub limits: LimitSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// `{organization}-public.gateway.example.com`: the text around the organization's unique name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicHost {
+    /// What stands before the name, in lower case.
+    pub prefix: Box<str>,
+    /// What stands after the name, in lower case.
+    pub suffix: Box<str>,
+}
+
+impl PublicHost {
+    /// The host name of an organization.
+    pub fn host_of(&self, unique_name: &str) -> String {
+        format!("{}{}{}", self.prefix, unique_name.to_ascii_lowercase(), self.suffix)
+    }
+
+    /// The unique name in a host name (without port, any case), if it has the pattern.
+    pub fn unique_name_in(&self, host: &str) -> Option<String> {
+        let host = host.to_ascii_lowercase();
+        let name = host.strip_prefix(&*self.prefix)?.strip_suffix(&*self.suffix)?;
+        if name.is_empty() { None } else { Some(name.to_owned()) }
+    }
+}
+
+/// How callers reach the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublicScheme {
+    /// In the clear.
+    Http,
+    /// Through something that ends TLS.
+    Https,
+}
+
+impl PublicScheme {
+    /// The scheme as in a URL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// How records are kept.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Free disk space, in bytes, that records never use, so that delivery can go on when the disk is full.
+    pub disk_reserve_bytes: u64,
+    /// How long a repeated record is recognized (contract §4: 30 days).
+    pub duplicate_window: Duration,
+    /// The most records that may wait for the disk at once; beyond that callers get 503.
+    pub max_waiting_appends: usize,
+}
+
+/// What a client may use up.
+#[derive(Debug, Clone)]
+pub struct LimitSettings {
+    /// Largest request body, in bytes (default 1 MiB, at most 8 MiB).
+    pub max_body_bytes: usize,
+    /// Most bytes of request bodies held in memory at once.
+    pub max_in_flight_bytes: usize,
+    /// Most connections at once from one peer address.
+    pub max_connections_per_peer: usize,
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// A request, from the first byte of its head to the last of its body, takes at most this long.
+    pub request_deadline: Duration,
+    /// An idle connection is kept this long.
+    pub keep_alive: Duration,
+    /// A stop waits this long for what is under way.
+    pub shutdown_grace: Duration,
+    /// The rate of an organization that sets none.
+    pub default_rate_limit: RateLimit,
+    /// Wrong credentials a second, from one peer address, before it gets 429.
+    pub wrong_credentials_per_second: NonZeroU32,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// For a person or for a machine.
+    pub format: LogFormat,
+    /// A filter such as `info` or `streamgate=debug`.
+    pub filter: String,
+}
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Human,
+}
+
+/// Everything that can change while the gateway runs, as one value.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// Organizations, work streams, entity configurations, queues.
+    pub catalog: Arc<Catalog>,
+    /// Who may call.
+    pub credentials: Arc<CredentialSettings>,
+    /// Where records can go.
+    pub routing_queues: Arc<RoutingQueues>,
+    /// When a delivery is tried again, and when it is given up.
+    pub delivery: DeliverySettings,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CredentialSettings {
+    /// API keys, of which only the hash is known.
+    pub api_keys: Vec<ApiKeySettings>,
+    /// Issuers of bearer tokens.
+    pub issuers: Vec<IssuerSettings>,
+}
+
+/// One API key (contract §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeySettings {
+    /// What it is called in logs.
+    pub name: Arc<str>,
+    /// SHA-256 of the whole key text, prefix included.
+    pub sha256: [u8; 32],
+    /// What it may do.
+    pub permissions: BTreeSet<Permission>,
+    /// For whom.
+    pub organizations: OrganizationScope,
+    /// When it ends, if it does.
+    pub expires: Option<Timestamp>,
+}
+
+/// One issuer of bearer tokens. The profile that its tokens must meet is in `docs/contract.md`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// What it is called in logs.
+    pub name: Arc<str>,
+    /// The exact `iss`.
+    pub issuer: Box<str>,
+    /// Where its keys are: https, or http on loopback.
+    pub jwks_url: Url,
+    /// The only algorithms its tokens may be signed with.
+    pub algorithms: Vec<TokenAlgorithm>,
+    /// `aud` must be, or hold, one of these.
+    pub audiences: Vec<Box<str>>,
+    /// The `tid` that its tokens must carry, where the issuer is a Microsoft Entra tenant.
+    pub tenant: Option<Guid>,
+    /// The `ver` that its tokens must carry, where set.
+    pub version: Option<Box<str>>,
+    /// The applications (`azp` or `appid`) that may call; empty means any that the issuer gives a permission to.
+    pub clients: BTreeSet<Box<str>>,
+    /// The most its tokens may do; `roles` or `scp` of the token says what they do.
+    pub permissions: BTreeSet<Permission>,
+    /// For whom.
+    pub organizations: OrganizationScope,
+    /// The longest lifetime (`exp` − `iat`) of a token.
+    pub max_lifetime: Duration,
+}
+
+/// Algorithms that tokens may be signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+}
+
+/// The routing queues by name. The built-in `pull` is always there and not listed.
+pub type RoutingQueues = BTreeMap<RoutingQueueName, HttpRoutingQueueSettings>;
+
+/// A routing queue of kind `http`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRoutingQueueSettings {
+    /// Where events are posted.
+    pub url: Url,
+    /// Signing secrets, newest first: one, or two during a rotation.
+    pub secrets: Vec<WebhookSecret>,
+    /// Networks that may be connected to although they are private or loopback.
+    pub allow_networks: Vec<IpNet>,
+    /// Most deliveries at once.
+    pub concurrency: NonZeroUsize,
+    /// One try takes at most this long.
+    pub timeout: Duration,
+}
+
+/// A Standard Webhooks signing secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookSecret(Arc<[u8]>);
+
+/// Why a text is not a signing secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a Standard Webhooks secret: `whsec_` and the base64 of 24 to 64 bytes")]
+pub struct NotAWebhookSecret;
+
+impl WebhookSecret {
+    /// Reads `whsec_<base64>`.
+    pub fn parse(text: &str) -> Result<Self, NotAWebhookSecret> {
+        use base64::Engine as _;
+        let encoded = text.trim().strip_prefix("whsec_").ok_or(NotAWebhookSecret)?;
+        let key = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| NotAWebhookSecret)?;
+        if (24..=64).contains(&key.len()) { Ok(Self(key.into())) } else { Err(NotAWebhookSecret) }
+    }
+
+    /// The key for HMAC-SHA256.
+    pub fn key(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebhookSecret(…)")
+    }
+}
+
+/// When a delivery is tried again, and when it is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// The first pause; each further one may be twice as long. The actual pause is random between zero and that.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// Tries after which a record becomes a dead letter.
+    pub max_attempts: u32,
+    /// Age at which a record that was not delivered becomes a dead letter.
+    pub give_up_after: Duration,
+    /// Failures in a row after which a destination is left alone for a while.
+    pub breaker_failures: u32,
+    /// How long it is left alone before one try asks how it is.
+    pub breaker_pause: Duration,
+}

@@ -1,0 +1,5 @@
+//! Streamgate: under construction.
+pub mod config;
+pub mod domain;
+pub mod routing_queue;
+pub mod store;

@@ -1,0 +1,61 @@
+//! Where admitted records go: the port to the routing queue.
+//!
+//! A routing queue of kind `http` (and later `nats`) is *pushed to*: it implements [`RoutingQueue`], and the forwarder
+//! delivers to it. The built-in kind `pull` is *leased from* by its consumers and has no port of its own: [`pull`]
+//! talks to the store directly.
+
+// pub mod event;
+// pub mod http;
+// pub mod outbound;
+// pub mod pull;
+// pub mod retry_after;
+// pub mod signature;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::domain::ids::ReceiptId;
+
+/// A destination that records are delivered to.
+pub trait RoutingQueue: Send + Sync + 'static {
+    /// Hands one event over, and says what became of it. Bounded in time by the implementation; dropping the future
+    /// abandons the try, which the consumer may nevertheless have seen.
+    fn deliver(&self, event: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>>;
+}
+
+/// One event, encoded, on its way.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The event's ID: the same on every try.
+    pub id: ReceiptId,
+    /// The CloudEvent as JSON.
+    pub body: Bytes,
+    /// W3C `traceparent` to carry along.
+    pub traceparent: Option<String>,
+    /// `x-ms-client-tracking-id` to carry along.
+    pub client_tracking_id: Option<String>,
+}
+
+/// Why a try did not deliver.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// Worth another try: no answer, a broken answer, 408, 429, 5xx.
+    #[error("{reason}")]
+    Temporary {
+        /// What happened, for receipts and logs.
+        reason: String,
+        /// How long the destination asked to wait, already clamped.
+        retry_after: Option<Duration>,
+        /// Whether the destination itself seems down (counts towards its circuit breaker), as opposed to one record
+        /// that it does not take.
+        destination_down: bool,
+    },
+    /// Another try would end the same: the destination said so (400, 410, 413, 422, …), or the outbound policy did.
+    #[error("{reason}")]
+    Permanent {
+        /// What happened, for receipts and logs.
+        reason: String,
+    },
+}
