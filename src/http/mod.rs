@@ -1,0 +1,3 @@
+//! The door: what callers speak to.
+
+pub mod keys;
