@@ -1,5 +1,8 @@
 //! API keys and the two headers together: group K of the input catalogue.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 
 fn key(name: &str, text: &str, expires: Option<i64>) -> ApiKeySettings {
@@ -124,5 +127,22 @@ fn generated_keys_have_the_promised_form_and_never_repeat() {
         assert!(random.len() == 43 && random.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
         assert_eq!(key.sha256, hash(&key.text));
         assert!(!format!("{key:?}").contains(random));
+    }
+}
+
+proptest! {
+    /// Whatever the two headers hold, it is an answer and never a panic.
+    #[test]
+    fn noise_is_never_a_caller(text in vec(any::<u8>(), 0..300), token in vec(any::<u8>(), 0..300), form in 0..3) {
+        static DOOR: LazyLock<(tokio::runtime::Runtime, Authenticator)> =
+            LazyLock::new(|| authenticator(vec![key("flow", "sg_good", None)]));
+        let parts = || token.split(|&byte| byte == 7).map(issuer::encode).collect::<Vec<_>>().join(".");
+        let authorization = match form {
+            0 => token.clone(),
+            1 => [b"Bearer ", token.as_slice()].concat(),
+            _ => format!("Bearer {}", parts()).into_bytes(),
+        };
+        prop_assert!(present(&DOOR.1, &[&text], &[]).is_err());
+        prop_assert!(present(&DOOR.1, &[], &[&authorization]).is_err());
     }
 }

@@ -147,6 +147,12 @@ impl Gate {
         Self { authenticator, jwks }
     }
 
+    /// Waits until at least this many fetches of the first issuer's keys have ended.
+    async fn fetched(&self, count: u64) {
+        let waiting = self.watched().fetched(count);
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the keys are fetched so often");
+    }
+
     /// The first issuer's keys.
     fn watched(&self) -> &WatchedIssuer {
         &self.authenticator.issuers[0].keys

@@ -24,7 +24,7 @@ async fn until(gate: &Gate, reached: impl Fn(&JwksStatus) -> bool) {
             if reached(&status) {
                 return;
             }
-            gate.watched().fetched(status.fetches + 1).await;
+            gate.fetched(status.fetches + 1).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the state is reached");
@@ -33,7 +33,7 @@ async fn until(gate: &Gate, reached: impl Fn(&JwksStatus) -> bool) {
 /// Waits until a fetch that began after this call has ended.
 async fn one_more_whole_fetch(gate: &Gate) {
     let fetches = gate.watched().status().fetches;
-    gate.watched().fetched(fetches + 2).await;
+    gate.fetched(fetches + 2).await;
 }
 
 async fn fetches_at(server: &MockServer) -> usize {
@@ -46,7 +46,7 @@ async fn an_issuer_that_is_down_at_the_start_is_tried_again_until_it_is_up() {
     let server = publish(&[]).await;
     republish(&server, ResponseTemplate::new(503)).await;
     let gate = Gate::open(vec![entra(&server.uri())], restless()).await;
-    gate.watched().fetched(3).await;
+    gate.fetched(3).await;
     assert_eq!(bearer(&gate.authenticator, &good_token(), NOW), unavailable());
     // What is wrong without any key is wrong now.
     assert_eq!(fault(&gate.authenticator, &RSA.token(&claims(json!({ "aud": "x" })))), Some(TokenFault::Audience));
@@ -91,7 +91,7 @@ async fn the_last_good_keys_are_kept_for_a_day() {
     for outage in [ResponseTemplate::new(500), ResponseTemplate::new(200).set_body_json(issuer::jwks(&[]))] {
         republish(&server, outage).await;
         until(&gate, |status| status.last_error.is_some()).await;
-        gate.watched().fetched(gate.watched().status().fetches + 3).await;
+        gate.fetched(gate.watched().status().fetches + 3).await;
         let status = gate.watched().status();
         assert!(status.usable && status.keys == 1 && status.last_error.is_some());
         let fresh = RSA.token(&claims(json!({ "jti": status.fetches })));
@@ -148,8 +148,29 @@ async fn an_unknown_key_is_looked_for() {
     let new = OTHER_RSA.token(&claims(json!({})));
     republish(&server, ResponseTemplate::new(200).set_body_json(issuer::jwks(&[OTHER_RSA.jwk()]))).await;
     assert_eq!(fault(&gate.authenticator, &new), Some(TokenFault::UnknownKey));
-    gate.watched().fetched(2).await;
+    gate.fetched(2).await;
     assert!(bearer(&gate.authenticator, &new, NOW).is_ok());
+}
+
+/// One question, one fetch: what was asked is forgotten once somebody goes to look.
+#[tokio::test]
+async fn an_unknown_key_is_looked_for_once() {
+    let server = publish(&[RSA.jwk()]).await;
+    let gate = Gate::open(vec![entra(&server.uri())], Timings { unknown_kid_pause: Duration::ZERO, ..PATIENT }).await;
+    let unknown = OTHER_RSA.token(&claims(json!({})));
+    for fetches in 2..5 {
+        assert_eq!(fault(&gate.authenticator, &unknown), Some(TokenFault::UnknownKey));
+        gate.fetched(fetches).await;
+        other_traffic().await;
+        assert_eq!(gate.watched().status().fetches, fetches);
+    }
+}
+
+/// Real traffic on this one thread: whatever a background task wants to do, it can do meanwhile.
+async fn other_traffic() {
+    let elsewhere = publish(&[]).await;
+    let probe = Gate::open(vec![entra(&elsewhere.uri())], PATIENT).await;
+    assert_eq!(probe.watched().status().fetches, 1);
 }
 
 /// J4: a flood of unknown keys causes one fetch, and whoever has a good token notices nothing.
@@ -165,14 +186,11 @@ async fn a_flood_of_unknown_keys_causes_one_fetch() {
         }
     };
     flood(0);
-    gate.watched().fetched(2).await;
+    gate.fetched(2).await;
     for round in 1..4 {
         flood(round);
         assert!(bearer(&gate.authenticator, &good_token(), NOW).is_ok());
-        // Real traffic on this one thread: whatever the background task wants to do, it can do meanwhile.
-        let elsewhere = publish(&[]).await;
-        let probe = Gate::open(vec![entra(&elsewhere.uri())], PATIENT).await;
-        assert_eq!(probe.watched().status().fetches, 1);
+        other_traffic().await;
     }
     assert_eq!(fetches_at(&server).await, 2, "one at the start, one because of the flood");
 }
@@ -186,8 +204,7 @@ async fn tokens_of_an_issuer_without_keys_ask_for_nothing() {
         let token = RSA.token(&claims(json!({ "jti": n })));
         assert_eq!(bearer(&gate.authenticator, &token, NOW), unavailable());
     }
-    let elsewhere = publish(&[]).await;
-    let _probe = Gate::open(vec![entra(&elsewhere.uri())], long_pauses()).await;
+    other_traffic().await;
     assert_eq!(fetches_at(&server).await, 1);
 }
 

@@ -241,6 +241,7 @@ async fn what_a_token_allows() {
             ("T239 ID token", with(json!({ "nonce": "n", "roles": null })), TokenFault::IdToken),
             ("T239 ID token with roles", with(json!({ "nonce": "n" })), TokenFault::IdToken),
             ("T239 at_hash", with(json!({ "at_hash": "h", "scp": "records.write" })), TokenFault::IdToken),
+            ("T239 c_hash", with(json!({ "c_hash": "h", "scp": "records.write" })), TokenFault::IdToken),
             ("T241 no roles, no scp", with(json!({ "roles": null })), TokenFault::NoPermission),
             ("T241 empty roles", with(json!({ "roles": [], "scp": "" })), TokenFault::NoPermission),
             ("T242 scp array", with(json!({ "roles": null, "scp": ["records.write"] })), claim("scp")),
