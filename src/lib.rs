@@ -1,5 +1,6 @@
 //! Streamgate: under construction.
 pub mod config;
 pub mod domain;
+pub mod forward;
 pub mod routing_queue;
 pub mod store;

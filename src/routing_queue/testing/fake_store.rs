@@ -22,6 +22,8 @@ pub(crate) struct FakeStore {
     pub(crate) lease_calls: AtomicUsize,
     /// Settling fails while this is set.
     pub(crate) settling_fails: AtomicBool,
+    /// The next look at the lanes panics.
+    pub(crate) lanes_panic_once: AtomicBool,
 }
 
 #[derive(Default)]
@@ -207,6 +209,7 @@ impl Store for FakeStore {
     }
 
     fn lanes(&self) -> Vec<LaneBacklog> {
+        assert!(!self.lanes_panic_once.swap(false, Ordering::Relaxed), "a fault of the test");
         let kept = self.kept.lock().unwrap();
         let mut pending: HashMap<LaneId, u64> = HashMap::new();
         for row in kept.rows.iter().filter(|row| row.pending()) {
