@@ -73,8 +73,9 @@ impl Destinations {
         Self { connect, by_name: BTreeMap::new(), incarnations: 0 }
     }
 
-    /// Keeps what is unchanged, rebuilds what changed, drops what is gone.
-    pub fn refresh(&mut self, configured: &RoutingQueues, now: Instant) {
+    /// Keeps what is unchanged, rebuilds what changed, drops what is gone. Answers what was built.
+    pub fn refresh(&mut self, configured: &RoutingQueues, now: Instant) -> Vec<RoutingQueueName> {
+        let mut built = Vec::new();
         self.by_name.retain(|name, _| configured.contains_key(name));
         for (name, settings) in configured {
             if self.by_name.get(name).is_some_and(|destination| destination.stands(settings, now)) {
@@ -97,7 +98,9 @@ impl Destinations {
                 client,
             };
             self.by_name.insert(name.clone(), destination);
+            built.push(name.clone());
         }
+        built
     }
 
     /// The destination of this name.
@@ -143,7 +146,8 @@ mod tests {
         destinations.refresh(&configured(&[("a", "http://a/"), ("b", "http://b/"), ("c", "http://c/")]), now);
         let kept = incarnation(&destinations, "a");
         let rebuilt = incarnation(&destinations, "b");
-        destinations.refresh(&configured(&[("a", "http://a/"), ("b", "http://b/other")]), now);
+        let built = destinations.refresh(&configured(&[("a", "http://a/"), ("b", "http://b/other")]), now);
+        assert_eq!(built, [RoutingQueueName::new("b")]);
         assert_eq!(incarnation(&destinations, "a"), kept);
         assert_ne!(incarnation(&destinations, "b"), rebuilt);
         assert_eq!(incarnation(&destinations, "c"), None);

@@ -59,6 +59,11 @@ impl LaneMemory {
         }
     }
 
+    /// Nothing is pending in the lane: there is nothing to wake it for.
+    pub fn emptied(&mut self, lane: LaneId) {
+        self.0.remove(&lane);
+    }
+
     /// Forgets everything: every lane is asked again.
     pub fn clear(&mut self) {
         self.0.clear();

@@ -58,7 +58,11 @@ impl Dispatcher {
     fn due<'a>(&mut self, backlog: &'a [LaneBacklog], now: Now) -> Due<'a> {
         let effective = Arc::clone(&self.effective);
         let (mut due, mut unconfigured) = (Due::new(), 0);
-        for lane in backlog.iter().filter(|lane| lane.pending > 0) {
+        for lane in backlog {
+            if lane.pending == 0 {
+                self.memory.emptied(lane.id);
+                continue;
+            }
             let organization = effective.catalog.organization(&lane.lane.organization);
             let routing_queue = organization.and_then(|organization| routing_queue_of(organization, lane));
             match routing_queue {

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::Nudge;
 use super::attempt::{self, Attempt, Ended, Failure};
-use super::breaker::{Allowance, BreakerRule};
+use super::breaker::{Allowance, BreakerRule, BreakerState};
 use super::clock::{Clock, Now};
 use super::destination::{Connect, Destinations};
 use super::lane_memory::LaneMemory;
@@ -195,8 +195,11 @@ impl Dispatcher {
         next.map_or(TICK, |next| next.saturating_duration_since(now).clamp(IDLE_TURN, TICK))
     }
 
+    /// Brings the destinations in step with the configuration.
     fn refresh(&mut self) {
-        self.destinations.refresh(&self.effective.routing_queues, self.parts.clock.now().instant);
+        for built in self.destinations.refresh(&self.effective.routing_queues, self.parts.clock.now().instant) {
+            self.parts.observer.breaker(built.as_str(), BreakerState::Closed);
+        }
     }
 
     /// Takes in what a task brings back.

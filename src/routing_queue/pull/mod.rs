@@ -169,7 +169,10 @@ impl PullQueue {
         }
         if !damaged.is_empty() {
             // A record that cannot be read must not stay at the head of its lane for ever.
-            self.store.settle(damaged).await?;
+            if let Err(error) = self.store.settle(damaged).await {
+                // The others are on lease by now: the caller must get them. The damaged ones come up again.
+                tracing::warn!(fault = &error as &dyn std::error::Error, "a damaged record could not be given up");
+            }
         }
         Ok(items)
     }

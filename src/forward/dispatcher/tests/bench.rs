@@ -11,7 +11,6 @@ use super::super::*;
 use crate::config::settings::HttpRoutingQueueSettings;
 use crate::domain::catalog::Organization;
 use crate::domain::ids::ReceiptId;
-use crate::forward::breaker::BreakerState;
 use crate::forward::clock::tests::ManualClock;
 use crate::routing_queue::testing::fake_store::FakeStore;
 use crate::routing_queue::testing::samples::{self, ACCEPTED_AT, receipt, record_of};

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::domain::catalog::Organization;
 use crate::domain::record::RecordDetails;
-use crate::forward::breaker::BreakerState;
 use crate::routing_queue::testing::samples::{self, receipt, record_of};
 use crate::store::{DeliveryState, RequeueQuery, StoredRecord};
 use bench::{Behaviour, Bench, bench, bench_of, effective};
@@ -111,7 +110,7 @@ async fn an_open_breaker_leases_nothing_and_one_probe_closes_it() {
     assert_eq!(most_tries, Some(3));
     let states = bench.counts.breaker.lock().unwrap().clone();
     use BreakerState::{Closed, HalfOpen, Open};
-    assert_eq!(states, [Open, HalfOpen, Open, HalfOpen, Closed]);
+    assert_eq!(states, [Closed, Closed, Open, HalfOpen, Open, HalfOpen, Closed], "two at the start, then one's story");
 }
 
 #[tokio::test]
@@ -242,6 +241,16 @@ async fn idle_lanes_cost_nothing_and_wake_at_once() {
     bench.add([3], 1);
     assert_eq!(bench.turn().await, 1);
     assert_eq!(bench.store.state(3), DeliveryState::Delivered);
+}
+
+#[tokio::test]
+async fn a_lane_that_ran_empty_keeps_nobody_awake() {
+    let mut bench = bench();
+    bench.add([1], 1);
+    bench.turn_until_idle().await;
+    bench.clock.pass(Duration::from_secs(60));
+    assert_eq!(bench.turn().await, 0);
+    assert_eq!(bench.dispatcher.pause(), TICK);
 }
 
 #[tokio::test]
