@@ -3,7 +3,7 @@
 //! Delivery is at least once, always under the same `webhook-id`. One try is bounded in time (`timeout`, everything up
 //! to the head of the answer included) and in memory (a head of at most 100 headers, 64 KiB of the body). Redirects are
 //! not followed, proxies in the environment are ignored, addresses are judged at connect ([`super::outbound`]), and the
-//! headers are the fixed list in [`HttpRoutingQueue::request`]: nothing else that a caller sent is ever forwarded.
+//! headers are the fixed list in `HttpRoutingQueue::request`: nothing else that a caller sent is ever forwarded.
 //!
 //! What an answer means:
 //!
