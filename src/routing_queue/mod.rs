@@ -4,12 +4,16 @@
 //! delivers to it. The built-in kind `pull` is *leased from* by its consumers and has no port of its own: [`pull`]
 //! talks to the store directly.
 
-// pub mod event;
-// pub mod http;
-// pub mod outbound;
-// pub mod pull;
-// pub mod retry_after;
-// pub mod signature;
+pub mod event;
+pub mod http;
+pub mod lanes;
+pub mod outbound;
+pub mod pull;
+pub mod retry_after;
+pub mod signature;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::time::Duration;
 
@@ -41,7 +45,7 @@ pub struct Delivery {
 /// Why a try did not deliver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// Worth another try: no answer, a broken answer, 408, 429, 5xx.
+    /// Worth another try: no answer, a broken answer, a refused address, 401, 408, 429, 5xx ([`http`] has the table).
     #[error("{reason}")]
     Temporary {
         /// What happened, for receipts and logs.
@@ -52,7 +56,7 @@ pub enum DeliveryError {
         /// that it does not take.
         destination_down: bool,
     },
-    /// Another try would end the same: the destination said so (400, 410, 413, 422, …), or the outbound policy did.
+    /// Another try would end the same: the destination said so (400, 413, 422, a redirect, …).
     #[error("{reason}")]
     Permanent {
         /// What happened, for receipts and logs.

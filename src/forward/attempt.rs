@@ -1,0 +1,205 @@
+//! One try to deliver one record, and what follows from how it ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backoff;
+use super::clock::Now;
+use crate::config::Effective;
+use crate::config::settings::DeliverySettings;
+use crate::domain::catalog::RoutingQueueName;
+use crate::domain::ids::{OrganizationId, ReceiptId};
+use crate::domain::time::Timestamp;
+use crate::routing_queue::event::{self, NotEncodable};
+use crate::routing_queue::{Delivery, DeliveryError, RoutingQueue};
+use crate::store::{LaneId, LeaseToken, Leased, Outcome, StoredRecord};
+
+/// What the forwarder remembers of a try under way.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Where to.
+    pub routing_queue: RoutingQueueName,
+    /// Which build of that destination.
+    pub incarnation: u64,
+    /// Whether it is the breaker's probe.
+    pub probe: bool,
+    /// Whose record.
+    pub organization: OrganizationId,
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its receipt.
+    pub receipt: ReceiptId,
+    /// Proof of the lease.
+    pub token: LeaseToken,
+    /// When the lease ends.
+    pub until: Timestamp,
+    /// Which try it is, from 1.
+    pub number: u32,
+    /// When the record was accepted.
+    pub accepted_at: Timestamp,
+}
+
+impl Attempt {
+    /// The attempt that this lease is for.
+    pub fn of(leased: &Leased, routing_queue: &RoutingQueueName, incarnation: u64, probe: bool) -> Self {
+        Self {
+            routing_queue: routing_queue.clone(),
+            incarnation,
+            probe,
+            organization: leased.record.organization,
+            lane: leased.lane,
+            receipt: leased.record.receipt,
+            token: leased.token,
+            until: leased.until,
+            number: leased.attempt,
+            accepted_at: leased.record.accepted_at,
+        }
+    }
+}
+
+/// How a try ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What the destination said.
+    pub result: Result<(), Failure>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Why a try did not deliver.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The destination did not take it, or was not reached.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    /// The record never left: what the store handed out cannot be encoded.
+    #[error(transparent)]
+    Damaged(#[from] NotEncodable),
+    /// The code of the try failed. The destination may have the record or not.
+    #[error("the delivery broke off by an internal fault")]
+    Panicked,
+}
+
+/// Encodes the record and hands it over, once. `limit` guards against a routing queue that does not bound itself.
+pub async fn deliver(
+    client: Arc<dyn RoutingQueue>,
+    record: StoredRecord,
+    effective: Arc<Effective>,
+    limit: Duration,
+) -> Ended {
+    let begun = Instant::now();
+    let result = match encode(record, &effective) {
+        Ok(delivery) => match tokio::time::timeout(limit, client.deliver(delivery)).await {
+            Ok(answered) => answered.map_err(Failure::from),
+            Err(_) => Err(Failure::Delivery(DeliveryError::Temporary {
+                reason: format!("no answer within {limit:?}"),
+                retry_after: None,
+                destination_down: true,
+            })),
+        },
+        Err(damaged) => Err(damaged.into()),
+    };
+    Ended { result, seconds: begun.elapsed().as_secs_f64() }
+}
+
+fn encode(record: StoredRecord, effective: &Effective) -> Result<Delivery, NotEncodable> {
+    let work_stream = effective.catalog.work_stream(&record.organization, &record.work_stream);
+    let body = event::encode(&record, work_stream)?;
+    let trace = record.trace;
+    let (traceparent, client_tracking_id) = (trace.traceparent, trace.client_tracking_id);
+    Ok(Delivery { id: record.receipt, body, traceparent, client_tracking_id })
+}
+
+/// What becomes of the record: delivered, tried again, or given up. A record is given up at once where another try would
+/// end the same, else after the configured number of tries or at the configured age; always after at least one try.
+pub fn outcome(attempt: &Attempt, result: &Result<(), Failure>, settings: &DeliverySettings, now: Now) -> Outcome {
+    let Err(failure) = result else { return Outcome::Delivered };
+    let error = failure.to_string();
+    let asked = match failure {
+        Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_) => {
+            return Outcome::DeadLettered { reason: error };
+        }
+        Failure::Delivery(DeliveryError::Temporary { retry_after, .. }) => *retry_after,
+        Failure::Panicked => None,
+    };
+    if attempt.number >= settings.max_attempts {
+        return Outcome::DeadLettered { reason: format!("{error}; given up after {} tries", attempt.number) };
+    }
+    if now.steady.since(attempt.accepted_at) >= settings.give_up_after {
+        return Outcome::DeadLettered { reason: format!("{error}; given up since the record is too old") };
+    }
+    let pause = backoff::pause(settings, attempt.number, asked, backoff::random());
+    Outcome::Retry { due: now.wall.after(pause), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing_queue::testing::samples::{self, ACCEPTED_AT, delivery_settings};
+
+    fn attempt(number: u32) -> Attempt {
+        Attempt {
+            routing_queue: RoutingQueueName::new("hook"),
+            incarnation: 1,
+            probe: false,
+            organization: samples::organization_id(1),
+            lane: LaneId(1),
+            receipt: samples::receipt(1),
+            token: LeaseToken([0; 16]),
+            until: ACCEPTED_AT,
+            number,
+            accepted_at: ACCEPTED_AT,
+        }
+    }
+
+    fn at(age: Duration) -> Now {
+        let wall = ACCEPTED_AT.after(age);
+        Now { instant: Instant::now(), wall, steady: wall }
+    }
+
+    fn temporary(retry_after: Option<Duration>) -> Result<(), Failure> {
+        let reason = "busy".to_owned();
+        Err(DeliveryError::Temporary { reason, retry_after, destination_down: true }.into())
+    }
+
+    fn outcome_of(number: u32, result: Result<(), Failure>, age: Duration) -> Outcome {
+        outcome(&attempt(number), &result, &delivery_settings(), at(age))
+    }
+
+    fn given_up(reason: &str) -> Outcome {
+        Outcome::DeadLettered { reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn delivered_and_permanent_are_final() {
+        assert_eq!(outcome_of(9, Ok(()), Duration::MAX), Outcome::Delivered);
+        let permanent = Err(DeliveryError::Permanent { reason: "no".to_owned() }.into());
+        assert_eq!(outcome_of(1, permanent, Duration::ZERO), given_up("no"));
+    }
+
+    #[test]
+    fn temporary_failures_end_by_number_or_by_age() {
+        assert!(matches!(outcome_of(2, temporary(None), Duration::ZERO), Outcome::Retry { .. }));
+        assert_eq!(outcome_of(3, temporary(None), Duration::ZERO), given_up("busy; given up after 3 tries"));
+        let day = delivery_settings().give_up_after;
+        assert!(matches!(outcome_of(1, temporary(None), day - Duration::from_millis(1)), Outcome::Retry { .. }));
+        let too_old = given_up("busy; given up since the record is too old");
+        assert_eq!(outcome_of(1, temporary(None), day), too_old);
+        assert!(matches!(outcome_of(1, Err(Failure::Panicked), Duration::ZERO), Outcome::Retry { .. }));
+    }
+
+    #[test]
+    fn the_destination_s_own_pause_is_kept() {
+        let asked = Duration::from_secs(500);
+        let Outcome::Retry { due, error } = outcome_of(1, temporary(Some(asked)), Duration::ZERO) else { panic!() };
+        assert_eq!((due, error.as_str()), (ACCEPTED_AT.after(asked), "busy"));
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumped_gives_nothing_up() {
+        let decade = Duration::from_secs(10 * 365 * 86_400);
+        let now = Now { wall: ACCEPTED_AT.after(decade), ..at(Duration::ZERO) };
+        let outcome = outcome(&attempt(1), &temporary(None), &delivery_settings(), now);
+        assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    }
+}

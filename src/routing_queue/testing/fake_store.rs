@@ -1,0 +1,233 @@
+//! A store in memory that keeps the promises of the port, for as long as the test runs.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+
+use super::samples;
+use crate::domain::ids::ReceiptId;
+use crate::domain::time::Timestamp;
+use crate::store::{
+    DeliveryState, Entry, Lane, LaneBacklog, LaneId, LeaseRequest, LeaseToken, Leased, Leases, ListQuery, Outcome,
+    Page, Receipt, ReceiptStatus, RecordSummary, RequeueQuery, Settled, Settlement, Stats, Store, StoreError,
+    StoredRecord,
+};
+
+#[derive(Default)]
+pub(crate) struct FakeStore {
+    kept: Mutex<Kept>,
+    /// How often something was leased, or tried to.
+    pub(crate) lease_calls: AtomicUsize,
+    /// Settling fails while this is set.
+    pub(crate) settling_fails: AtomicBool,
+    /// The next look at the lanes panics.
+    pub(crate) lanes_panic_once: AtomicBool,
+}
+
+#[derive(Default)]
+struct Kept {
+    rows: Vec<Row>,
+    lanes: Vec<Lane>,
+    tokens: u128,
+}
+
+struct Row {
+    record: StoredRecord,
+    lane: LaneId,
+    state: DeliveryState,
+    due: Timestamp,
+    lease: Option<(LeaseToken, Timestamp)>,
+    attempts: u32,
+    last_error: Option<String>,
+}
+
+impl Row {
+    fn pending(&self) -> bool {
+        matches!(self.state, DeliveryState::Accepted | DeliveryState::Delivering)
+    }
+
+    fn status(&self) -> ReceiptStatus {
+        let record = &self.record;
+        ReceiptStatus {
+            summary: RecordSummary {
+                receipt: record.receipt,
+                organization: record.organization,
+                work_stream: record.work_stream,
+                entity_logical_name: record.entity_logical_name.clone(),
+                record_id: record.record_id,
+                route: record.route.clone(),
+                catalog_generation: record.catalog_generation,
+                accepted_at: record.accepted_at,
+                trace: record.trace.clone(),
+            },
+            state: self.state,
+            attempts: self.attempts,
+            last_error: self.last_error.clone(),
+            next_attempt_at: self.pending().then_some(self.due),
+            settled_at: None,
+        }
+    }
+}
+
+impl FakeStore {
+    /// Adds a record, due at once.
+    pub(crate) fn add(&self, record: StoredRecord) {
+        let mut kept = self.kept.lock().unwrap();
+        let wanted = samples::lane_of(&record);
+        let index = kept.lanes.iter().position(|lane| *lane == wanted).unwrap_or_else(|| {
+            kept.lanes.push(wanted);
+            kept.lanes.len() - 1
+        });
+        let row = Row {
+            lane: LaneId(index as i64),
+            state: DeliveryState::Accepted,
+            due: record.accepted_at,
+            lease: None,
+            attempts: 0,
+            last_error: None,
+            record,
+        };
+        kept.rows.push(row);
+    }
+
+    pub(crate) fn status(&self, id: ReceiptId) -> ReceiptStatus {
+        let kept = self.kept.lock().unwrap();
+        kept.rows.iter().find(|row| row.record.receipt == id).unwrap().status()
+    }
+
+    pub(crate) fn state(&self, number: u16) -> DeliveryState {
+        self.status(samples::receipt(number)).state
+    }
+
+    pub(crate) fn count(&self, state: DeliveryState) -> usize {
+        self.kept.lock().unwrap().rows.iter().filter(|row| row.state == state).count()
+    }
+
+    /// Records that somebody holds a lease of, run out or not.
+    pub(crate) fn on_lease(&self) -> usize {
+        self.kept.lock().unwrap().rows.iter().filter(|row| row.lease.is_some()).count()
+    }
+
+    fn take(&self, request: &LeaseRequest) -> Leases {
+        self.lease_calls.fetch_add(1, Ordering::Relaxed);
+        let mut kept = self.kept.lock().unwrap();
+        let Kept { rows, tokens, .. } = &mut *kept;
+        let mut leases = Leases::default();
+        for group in &request.groups {
+            for row in rows.iter_mut().filter(|row| row.pending() && group.contains(&row.lane)) {
+                let free = row.lease.is_none_or(|(_, until)| until <= request.now);
+                if free && row.due > request.now {
+                    leases.next_due = Some(leases.next_due.map_or(row.due, |due| due.min(row.due)));
+                }
+                if free && row.due <= request.now && leases.leased.len() < request.max {
+                    *tokens += 1;
+                    let (token, until) = (LeaseToken(tokens.to_be_bytes()), request.now.after(request.duration));
+                    row.lease = Some((token, until));
+                    row.state = DeliveryState::Delivering;
+                    row.attempts += 1;
+                    let (record, lane, attempt) = (row.record.clone(), row.lane, row.attempts);
+                    leases.leased.push(Leased { record, lane, token, until, attempt });
+                }
+            }
+        }
+        leases
+    }
+
+    fn end(&self, settlement: Settlement) -> Settled {
+        let mut kept = self.kept.lock().unwrap();
+        let held = |row: &&mut Row| {
+            row.record.receipt == settlement.receipt
+                && row.pending()
+                && row.lease.is_some_and(|(token, until)| token == settlement.token && until > settlement.at)
+        };
+        let Some(row) = kept.rows.iter_mut().find(held) else { return Settled::LeaseLost };
+        row.lease = None;
+        match settlement.outcome {
+            Outcome::Delivered => row.state = DeliveryState::Delivered,
+            Outcome::Retry { due, error } => (row.due, row.last_error) = (due, Some(error)),
+            Outcome::Released => row.attempts -= 1,
+            Outcome::DeadLettered { reason } => {
+                (row.state, row.last_error) = (DeliveryState::DeadLettered, Some(reason));
+            }
+        }
+        Settled::Done
+    }
+}
+
+impl Store for FakeStore {
+    fn append(&self, _entry: Entry) -> BoxFuture<'_, Result<Receipt, StoreError>> {
+        async { Err(StoreError::Unavailable) }.boxed()
+    }
+
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Leases, StoreError>> {
+        async move { Ok(self.take(&request)) }.boxed()
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<Vec<Settled>, StoreError>> {
+        async move {
+            if self.settling_fails.load(Ordering::Relaxed) {
+                return Err(StoreError::Overloaded { limit: 0 });
+            }
+            Ok(settlements.into_iter().map(|settlement| self.end(settlement)).collect())
+        }
+        .boxed()
+    }
+
+    fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptStatus>, StoreError>> {
+        async move {
+            let kept = self.kept.lock().unwrap();
+            Ok(kept.rows.iter().find(|row| row.record.receipt == id).map(Row::status))
+        }
+        .boxed()
+    }
+
+    fn record(&self, _id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord>, StoreError>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn list(&self, _query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        async { Ok(Page::default()) }.boxed()
+    }
+
+    fn requeue(&self, query: RequeueQuery) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move {
+            let mut kept = self.kept.lock().unwrap();
+            let wanted = |row: &&mut Row| match &query {
+                RequeueQuery::One(id) => row.record.receipt == *id,
+                RequeueQuery::All { organization } => organization.is_none_or(|id| row.record.organization == id),
+            };
+            let mut requeued = 0;
+            for row in kept.rows.iter_mut().filter(wanted).filter(|row| row.state == DeliveryState::DeadLettered) {
+                (row.state, row.attempts, row.due) = (DeliveryState::Accepted, 0, row.record.accepted_at);
+                requeued += 1;
+            }
+            Ok(requeued)
+        }
+        .boxed()
+    }
+
+    fn lanes(&self) -> Vec<LaneBacklog> {
+        assert!(!self.lanes_panic_once.swap(false, Ordering::Relaxed), "a fault of the test");
+        let kept = self.kept.lock().unwrap();
+        let mut pending: HashMap<LaneId, u64> = HashMap::new();
+        for row in kept.rows.iter().filter(|row| row.pending()) {
+            *pending.entry(row.lane).or_default() += 1;
+        }
+        let ids = (0_i64..).map(LaneId);
+        kept.lanes
+            .iter()
+            .zip(ids)
+            .map(|(lane, id)| LaneBacklog { id, lane: lane.clone(), pending: pending.get(&id).copied().unwrap_or(0) })
+            .collect()
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}
