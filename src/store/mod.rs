@@ -10,8 +10,8 @@
 //!
 //! The one test suite that all engines pass is [`contract`] (compiled for tests only).
 
-// pub mod receipt_id;
-// pub mod sqlite;
+pub mod receipt_id;
+pub mod sqlite;
 
 #[cfg(test)]
 pub mod contract;
