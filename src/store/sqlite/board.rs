@@ -185,15 +185,19 @@ impl Space {
 
     /// Whether a record may be written; looks again when the last look is older than `max_age`.
     pub(super) fn check(&self, max_age: Duration) -> Result<(), NoRoom> {
-        let mut seen = lock(&self.seen);
+        let mut seen = *lock(&self.seen);
         if seen.at.elapsed() >= max_age {
+            // Without the lock: on a disk that hangs, this hangs, and whoever asks for figures must not.
             match free_bytes(&self.dir) {
-                Ok(free_bytes) => *seen = Seen { free_bytes, at: Instant::now() },
+                Ok(free_bytes) => {
+                    seen = Seen { free_bytes, at: Instant::now() };
+                    *lock(&self.seen) = seen;
+                }
                 // The next write will tell what is wrong with the disk.
                 Err(error) => tracing::warn!(%error, "cannot tell how much disk space is free"),
             }
         }
-        if seen.free_bytes > self.reserve_bytes { Ok(()) } else { Err(self.no_room(*seen)) }
+        if seen.free_bytes > self.reserve_bytes { Ok(()) } else { Err(self.no_room(seen)) }
     }
 
     /// How it was at the last look, for a write that found no room.

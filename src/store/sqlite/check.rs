@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -28,17 +29,18 @@ const VERIFIED_RECORDS: i64 = 256;
 pub(super) struct Meta {
     pub(super) secret: [u8; SECRET_BYTES],
     pub(super) high_water: i64,
+    secret_crc: u32,
     delivered: Tally,
 }
 
 /// Reads `meta`.
 pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<Meta> {
     conn.query_row(
-        "select receipt_secret, high_water, delivered_count, delivered_sum from meta where id = 1",
+        "select receipt_secret, high_water, delivered_count, delivered_sum, receipt_secret_crc from meta where id = 1",
         [],
         |row| {
             let delivered = Tally { count: row.get(2)?, sum: row.get(3)? };
-            Ok(Meta { secret: row.get(0)?, high_water: row.get(1)?, delivered })
+            Ok(Meta { secret: row.get(0)?, high_water: row.get(1)?, secret_crc: row.get(4)?, delivered })
         },
     )
 }
@@ -48,8 +50,12 @@ pub(super) fn check(
     conn: &Connection,
     file: &Path,
     meta: &Meta,
-    mark: &MarkFile,
+    (mark, duplicate_window): (&MarkFile, Duration),
 ) -> Result<(Ledger, Figures), OpenError> {
+    // With another secret every receipt that was given out would seem unknown.
+    if crc32fast::hash(&meta.secret) != meta.secret_crc {
+        return Err(OpenError::inconsistent(file, "the secret that makes receipt IDs is not the one that was written"));
+    }
     let mask = ReceiptMask::new(&meta.secret);
     check_newest(conn, file, meta.high_water)?;
     check_mark(file, meta.high_water, mark)?;
@@ -74,7 +80,7 @@ pub(super) fn check(
     }
     let ledger = Ledger {
         mask,
-        duplicate_window: std::time::Duration::MAX,
+        duplicate_window,
         lanes: by_lane,
         high_water: meta.high_water,
         delivered: meta.delivered,

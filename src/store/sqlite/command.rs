@@ -153,8 +153,8 @@ impl Command {
         const ROW_BYTES: usize = 512;
         match self {
             Self::Append(job, _) => job.input.details().len() + ROW_BYTES,
-            Self::Lease(job) => job.input.max.saturating_mul(ROW_BYTES),
-            Self::Settle(job) => job.input.len().saturating_mul(ROW_BYTES),
+            Self::Lease(job) => job.input.max.min(super::lease::MAX_LEASED_RECORDS) * ROW_BYTES,
+            Self::Settle(job) => job.input.len() * ROW_BYTES,
             Self::Requeue(_) => super::settle::REQUEUED_AT_ONCE * ROW_BYTES,
             Self::Close => 0,
         }

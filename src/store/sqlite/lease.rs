@@ -15,6 +15,9 @@ use crate::store::{LaneId, LeaseRequest, LeaseToken, Leased, Leases};
 /// The most bytes of details that one lease hands out, so that its size in memory has a bound.
 const MAX_LEASED_BYTES: usize = 16 << 20;
 
+/// The most records that one lease hands out.
+pub(super) const MAX_LEASED_RECORDS: usize = 4_096;
+
 /// A pending record that is due.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
@@ -39,8 +42,9 @@ impl Batch<'_> {
     pub(super) fn lease(&mut self, request: &LeaseRequest) -> Result<Leases, Fault> {
         let mut collected = Collected { request, leases: Leases::default(), bytes: 0, more: false };
         for group in &request.groups {
-            let room = request.max.saturating_sub(collected.leases.leased.len());
+            let room = request.max.min(MAX_LEASED_RECORDS).saturating_sub(collected.leases.leased.len());
             if room == 0 {
+                collected.more = true;
                 break;
             }
             for candidate in self.due(group, request.now, room)? {

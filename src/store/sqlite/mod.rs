@@ -85,11 +85,13 @@ struct Tuning {
     merge_at_keys: usize,
     /// Keys that a start puts into memory; what is more goes to the index first.
     keys_at_start: usize,
+    /// Pages that `records.db` may have, as if the disk ended there.
+    max_pages: Option<u32>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { merge_at_keys: 65_536, keys_at_start: 500_000 }
+        Self { merge_at_keys: 65_536, keys_at_start: 500_000, max_pages: None }
     }
 }
 
@@ -186,3 +188,6 @@ impl Store for SqliteStore {
         Box::pin(self.finish())
     }
 }
+
+#[cfg(test)]
+mod tests;

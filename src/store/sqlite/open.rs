@@ -34,10 +34,12 @@ pub(super) fn open(dir: &Path, settings: &StoreSettings, tuning: Tuning) -> Resu
     let file = dir.join(schema::RECORDS);
     let damaged = OpenError::sqlite(&file);
     let conn = schema::connect_writer(dir).map_err(&damaged)?;
+    if let Some(pages) = tuning.max_pages {
+        conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(&damaged)?;
+    }
     let meta = check::read_meta(&conn).map_err(&damaged)?;
     let mark = Arc::new(MarkFile::open(dir)?);
-    let (mut ledger, figures) = check::check(&conn, &file, &meta, &mark)?;
-    ledger.duplicate_window = settings.duplicate_window;
+    let (ledger, figures) = check::check(&conn, &file, &meta, (&mark, settings.duplicate_window))?;
     let (index, duplicates) = open_index(dir, &conn, &meta, tuning)?;
     let index_reader = schema::connect_reader(index.path()).map_err(OpenError::sqlite(index.path()))?;
     mark.write(meta.high_water).map_err(OpenError::io("cannot write", mark.path()))?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::error::OpenError;
 use crate::store::receipt_id::SECRET_BYTES;
@@ -32,6 +32,7 @@ const TABLES: &str = "
 create table meta (
     id integer primary key check (id = 1),
     receipt_secret blob not null,
+    receipt_secret_crc integer not null,
     high_water integer not null,
     delivered_count integer not null,
     delivered_sum integer not null
@@ -168,7 +169,7 @@ fn fill_records(path: &Path, secret: &[u8; SECRET_BYTES]) -> rusqlite::Result<()
     conn.pragma_update(None, "journal_mode", "wal")?;
     let transaction = conn.transaction()?;
     transaction.execute_batch(TABLES)?;
-    transaction.execute("insert into meta values (1, ?1, 0, 0, 0)", [secret])?;
+    transaction.execute("insert into meta values (1, ?1, ?2, 0, 0, 0)", params![secret, crc32fast::hash(secret)])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
