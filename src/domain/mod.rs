@@ -10,6 +10,8 @@
 pub mod access;
 pub mod admission;
 pub mod catalog;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod ids;
 pub mod json;
 pub mod record;

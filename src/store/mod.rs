@@ -10,8 +10,8 @@
 //!
 //! The one test suite that all engines pass is [`contract`] (compiled for tests only).
 
-// pub mod receipt_id;
-// pub mod sqlite;
+pub mod receipt_id;
+pub mod sqlite;
 
 #[cfg(test)]
 pub mod contract;
@@ -165,7 +165,8 @@ pub struct LeaseRequest {
 pub struct Leases {
     /// The records, in the order asked for.
     pub leased: Vec<Leased>,
-    /// When the next record of these lanes becomes due, where some are pending but none of them now.
+    /// Where fewer were due than asked for: no other record of these lanes becomes due before this moment, which lies
+    /// in the future unless there is more to be had at once. Asking again then may still find nothing.
     pub next_due: Option<Timestamp>,
 }
 

@@ -1,0 +1,300 @@
+//! Random operations, done by the engine and by the simplest thing that could be right: a list of records.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::{Bench, DUPLICATE_WINDOW, Engine};
+use crate::domain::fixtures::{admitted_with, organization_id};
+use crate::domain::ids::ReceiptId;
+use crate::domain::time::Timestamp;
+use crate::store::{
+    DeliveryState, Entry, LaneId, LeaseRequest, LeaseToken, Outcome, Repeat, RequeueQuery, Settled, Settlement,
+    TraceContext,
+};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append {
+        organization: u32,
+        work_stream: u32,
+        record: u32,
+        version: u8,
+    },
+    Lease {
+        groups: Vec<Vec<usize>>,
+        max: usize,
+        seconds: u64,
+    },
+    /// Settles the lease given out so many leases ago.
+    Settle {
+        ago: usize,
+        how: u8,
+        seconds: i64,
+    },
+    RequeueAll {
+        organization: Option<u32>,
+    },
+    RequeueOne {
+        record: usize,
+    },
+    Pass {
+        seconds: i64,
+    },
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1..=2_u32, 1..=2_u32, 1..=4_u32, 0..2_u8).prop_map(|(organization, work_stream, record, version)|
+            Step::Append { organization, work_stream, record, version }),
+        6 => (prop::collection::vec(prop::collection::vec(0..4_usize, 0..4), 1..3), 0..5_usize, 1..100_u64)
+            .prop_map(|(groups, max, seconds)| Step::Lease { groups, max, seconds }),
+        8 => (0..6_usize, 0..4_u8, 0..100_i64).prop_map(|(ago, how, seconds)| Step::Settle { ago, how, seconds }),
+        1 => prop::option::of(1..=3_u32).prop_map(|organization| Step::RequeueAll { organization }),
+        1 => (0..12_usize).prop_map(|record| Step::RequeueOne { record }),
+        3 => prop_oneof![4 => -20..90_i64, 1 => Just(DUPLICATE_WINDOW.as_secs().cast_signed())]
+            .prop_map(|seconds| Step::Pass { seconds }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+#[derive(Debug)]
+struct Record {
+    receipt: ReceiptId,
+    key: (u32, u32, u32),
+    details: String,
+    lane: LaneId,
+    accepted_at: i64,
+    state: State,
+    attempts: u32,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    Pending { due: i64, token: Option<LeaseToken> },
+    Delivered,
+    Dead,
+}
+
+/// Records in order of arrival.
+struct Model {
+    now: i64,
+    records: Vec<Record>,
+    lanes: BTreeMap<(u32, u32), LaneId>,
+    given_out: Vec<(ReceiptId, LeaseToken)>,
+}
+
+/// Runs random operations against engines made by `make` and against the model.
+pub(crate) fn agrees<E: Engine>(make: impl Fn() -> E) {
+    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    TestRunner::new(config)
+        .run(&prop::collection::vec(step(), 1..60), |steps| {
+            runtime.block_on(async {
+                let engine = make();
+                let mut bench = Bench::open(&engine).await;
+                let mut model =
+                    Model { now: 1_800_000_000, records: Vec::new(), lanes: BTreeMap::new(), given_out: Vec::new() };
+                for step in &steps {
+                    if matches!(step, Step::Reopen) {
+                        bench = bench.reopen(&engine).await;
+                    } else {
+                        model.take(step, &bench).await?;
+                    }
+                }
+                let verdict = model.compare(&bench).await;
+                bench.0.close().await;
+                verdict
+            })
+        })
+        .unwrap();
+}
+
+impl Model {
+    fn moment(&self) -> Timestamp {
+        Timestamp::from_millis(self.now * 1000)
+    }
+
+    async fn take(&mut self, step: &Step, bench: &Bench) -> Result<(), TestCaseError> {
+        match step {
+            Step::Append { organization, work_stream, record, version } => {
+                self.append((*organization, *work_stream, *record), *version, bench).await?;
+            }
+            Step::Lease { groups, max, seconds } => self.lease(groups, *max, *seconds, bench).await?,
+            Step::Settle { ago, how, seconds } => self.settle(*ago, *how, *seconds, bench).await?,
+            Step::RequeueAll { organization } => {
+                let query = RequeueQuery::All { organization: organization.map(organization_id) };
+                let count = bench.0.requeue(query).await.unwrap();
+                let of_interest = |record: &Record| organization.is_none_or(|of| record.key.0 == of);
+                prop_assert_eq!(count, self.requeue(of_interest));
+            }
+            Step::RequeueOne { record } => {
+                let Some(receipt) = self.records.get(*record).map(|record| record.receipt) else { return Ok(()) };
+                let count = bench.0.requeue(RequeueQuery::One(receipt)).await.unwrap();
+                prop_assert_eq!(count, self.requeue(|record| record.receipt == receipt));
+            }
+            Step::Pass { seconds } => self.now += seconds,
+            Step::Reopen => {}
+        }
+        Ok(())
+    }
+
+    async fn append(&mut self, key: (u32, u32, u32), version: u8, bench: &Bench) -> Result<(), TestCaseError> {
+        let details = format!("{{\"version\":{version}}}");
+        let admitted = admitted_with(key.0, key.1, key.2, &details);
+        let entry = Entry { admitted, accepted_at: self.moment(), trace: TraceContext::default() };
+        let receipt = bench.0.append(entry).await.unwrap();
+        let window = DUPLICATE_WINDOW.as_secs().cast_signed();
+        let first = self.records.iter().rev().find(|record| record.key == key);
+        match first.filter(|first| self.now - first.accepted_at < window) {
+            Some(first) => {
+                prop_assert_eq!(receipt.id(), first.receipt);
+                prop_assert_eq!(receipt.repeat(), Some(Repeat { details_differ: first.details != details }));
+            }
+            None => {
+                prop_assert_eq!(receipt.repeat(), None);
+                let lane = *self.lanes.entry((key.0, key.1)).or_insert_with(|| receipt.lane());
+                prop_assert_eq!(lane, receipt.lane());
+                self.records.push(Record {
+                    receipt: receipt.id(),
+                    key,
+                    details,
+                    lane,
+                    accepted_at: self.now,
+                    state: State::Pending { due: 0, token: None },
+                    attempts: 0,
+                    last_error: None,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn lease(
+        &mut self,
+        groups: &[Vec<usize>],
+        max: usize,
+        seconds: u64,
+        bench: &Bench,
+    ) -> Result<(), TestCaseError> {
+        let lanes: Vec<LaneId> = self.lanes.values().copied().collect();
+        let groups: Vec<Vec<LaneId>> =
+            groups.iter().map(|group| group.iter().filter_map(|at| lanes.get(*at).copied()).collect()).collect();
+        let (now, duration) = (self.moment(), Duration::from_secs(seconds));
+        let leases = bench.0.lease(LeaseRequest { groups: groups.clone(), max, now, duration }).await.unwrap();
+        let mut got = leases.leased.iter();
+        let mut count = 0;
+        for group in &groups {
+            for record in self.records.iter_mut().filter(|record| group.contains(&record.lane)) {
+                let State::Pending { due, token } = &mut record.state else { continue };
+                if *due > self.now || count == max {
+                    continue;
+                }
+                count += 1;
+                let Some(leased) = got.next() else {
+                    return Err(TestCaseError::fail(format!("{:?} was not leased", record.key)));
+                };
+                prop_assert_eq!(leased.record.receipt, record.receipt);
+                record.attempts += 1;
+                prop_assert_eq!((leased.attempt, leased.lane), (record.attempts, record.lane));
+                prop_assert_eq!(leased.until, now.after(duration));
+                *due = self.now + seconds.cast_signed();
+                *token = Some(leased.token);
+                self.given_out.push((record.receipt, leased.token));
+            }
+        }
+        prop_assert!(got.next().is_none(), "more was leased than is due");
+        let asked: BTreeSet<LaneId> = groups.into_iter().flatten().collect();
+        let waiting = self.records.iter().filter(|record| asked.contains(&record.lane));
+        let earliest = waiting
+            .filter_map(|record| if let State::Pending { due, .. } = record.state { Some(due) } else { None })
+            .min();
+        let next_due = leases.next_due.map(Timestamp::seconds);
+        match earliest {
+            _ if count == max => prop_assert_eq!(next_due, None),
+            // In the future, or the holder would ask again and again; and in time.
+            Some(earliest) => {
+                let next_due = next_due.ok_or_else(|| TestCaseError::fail("it does not say when to ask again"))?;
+                prop_assert!(self.now < next_due && next_due <= earliest, "{} {next_due} {earliest}", self.now);
+            }
+            None => prop_assert!(next_due.is_none_or(|due| due > self.now)),
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, ago: usize, how: u8, seconds: i64, bench: &Bench) -> Result<(), TestCaseError> {
+        let Some((receipt, token)) = self.given_out.iter().rev().nth(ago).copied() else { return Ok(()) };
+        let due = Timestamp::from_millis((self.now + seconds) * 1000);
+        let outcome = match how {
+            0 => Outcome::Delivered,
+            1 => Outcome::Retry { due, error: format!("in {seconds}") },
+            2 => Outcome::Released,
+            _ => Outcome::DeadLettered { reason: "enough".to_owned() },
+        };
+        let settlement = Settlement { receipt, token, at: self.moment(), outcome };
+        let settled = bench.0.settle(vec![settlement]).await.unwrap();
+        let record = self.records.iter_mut().find(|record| record.receipt == receipt).unwrap();
+        let holds =
+            matches!(&record.state, State::Pending { due, token: Some(held) } if *due > self.now && *held == token);
+        prop_assert_eq!(settled, vec![if holds { Settled::Done } else { Settled::LeaseLost }]);
+        if !holds {
+            return Ok(());
+        }
+        match how {
+            0 => record.state = State::Delivered,
+            1 => {
+                record.state = State::Pending { due: self.now + seconds, token: None };
+                record.last_error = Some(format!("in {seconds}"));
+            }
+            2 => {
+                record.state = State::Pending { due: 0, token: None };
+                record.attempts -= 1;
+            }
+            _ => {
+                record.state = State::Dead;
+                record.last_error = Some("enough".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn requeue(&mut self, of_interest: impl Fn(&Record) -> bool) -> u64 {
+        let mut count = 0;
+        for record in self.records.iter_mut().filter(|record| record.state == State::Dead && of_interest(record)) {
+            record.state = State::Pending { due: 0, token: None };
+            record.attempts = 0;
+            count += 1;
+        }
+        count
+    }
+
+    /// Every record stands where the model says, and is counted so.
+    async fn compare(&self, bench: &Bench) -> Result<(), TestCaseError> {
+        let (mut pending, mut dead) = (0, 0);
+        for record in &self.records {
+            let status = bench.status(record.receipt).await;
+            let expected = match &record.state {
+                State::Pending { .. } if record.attempts == 0 => DeliveryState::Accepted,
+                State::Pending { .. } => DeliveryState::Delivering,
+                State::Delivered => DeliveryState::Delivered,
+                State::Dead => DeliveryState::DeadLettered,
+            };
+            pending += u64::from(matches!(record.state, State::Pending { .. }));
+            dead += u64::from(record.state == State::Dead);
+            prop_assert_eq!(status.state, expected);
+            prop_assert_eq!(status.attempts, record.attempts);
+            prop_assert_eq!(&status.last_error, &record.last_error);
+            let stored = bench.0.record(record.receipt).await.unwrap().unwrap();
+            prop_assert_eq!(stored.details.as_text(), Some(record.details.as_str()));
+        }
+        let stats = bench.0.stats();
+        prop_assert_eq!((stats.pending, stats.dead_lettered), (pending, dead));
+        prop_assert_eq!(stats.high_water_mark, self.records.len() as u64);
+        prop_assert_eq!(bench.0.lanes().iter().map(|backlog| backlog.pending).sum::<u64>(), pending);
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Append: the record, its place in its lane, and its key, in one transaction; or the first receipt, for a repeat.
+
+use rusqlite::params;
+
+use super::batch::Batch;
+use super::duplicates::Seen;
+use super::error::Fault;
+use super::row::{self, NewRecord};
+use crate::store::{Lane, LaneId, Repeat};
+
+/// A fresh record is due from the beginning of time, so that a clock that was set back cannot hold it up.
+pub(super) const DUE_AT_ONCE: i64 = 0;
+
+/// What an append came to. The caller makes the receipt ID of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Appended {
+    pub(super) seq: i64,
+    pub(super) random: [u8; 16],
+    pub(super) lane: LaneId,
+    pub(super) repeat: Option<Repeat>,
+}
+
+impl Batch<'_> {
+    /// Appends a record, or finds the one that was there before.
+    pub(super) fn append(&mut self, new: &NewRecord) -> Result<Appended, Fault> {
+        if let Some(first) = self.first_of(new)? {
+            return Ok(first);
+        }
+        let lane = self.lane_id(&new.lane)?;
+        let seq = self.ledger.high_water + self.changes.appended + 1;
+        new.insert(self.conn, seq, lane)?;
+        self.insert_pending(lane, seq, None)?;
+        self.changes.appended += 1;
+        self.changes.new_keys.insert(new.key, Seen { seq, accepted_at_seconds: new.accepted_at.seconds() });
+        Ok(Appended { seq, random: new.random, lane, repeat: None })
+    }
+
+    /// The record that this one repeats, if it does.
+    fn first_of(&mut self, new: &NewRecord) -> Result<Option<Appended>, Fault> {
+        let seen = match self.changes.new_keys.get(&new.key) {
+            Some(seen) => Some(*seen),
+            None => self.duplicates.find(&new.key).map_err(Fault::Index)?,
+        };
+        let Some(seen) = seen.filter(|seen| seen.counts(new.accepted_at, self.ledger.duplicate_window)) else {
+            return Ok(None);
+        };
+        let first = match row::read(self.conn, &self.ledger.mask, seen.seq)? {
+            Ok(first) => first,
+            Err(damage) => return Err(Fault::Command(damage.into())),
+        };
+        if first.key != new.key {
+            return Err(Fault::IndexWrong(format!("a key leads to record {}, which has another", seen.seq)));
+        }
+        let details_differ = first.record.details.as_bytes() != new.details();
+        let repeat = Some(Repeat { details_differ });
+        Ok(Some(Appended { seq: first.seq, random: first.random, lane: first.lane, repeat }))
+    }
+
+    /// The lane's number, given now if it has none.
+    fn lane_id(&mut self, lane: &Lane) -> rusqlite::Result<LaneId> {
+        if let Some(id) = self.ledger.lanes.get(lane).or_else(|| self.changes.new_lanes.get(lane)) {
+            return Ok(*id);
+        }
+        let known = self.ledger.lanes.len() + self.changes.new_lanes.len();
+        let id = LaneId(i64::try_from(known).unwrap_or(i64::MAX).saturating_add(1));
+        self.conn
+            .prepare_cached("insert into lanes (id, organization, work_stream, queue) values (?1, ?2, ?3, ?4)")?
+            .execute(params![
+            id.0,
+            lane.organization.guid().as_bytes(),
+            lane.work_stream.guid().as_bytes(),
+            lane.queue.as_str()
+        ])?;
+        self.changes.new_lanes.insert(lane.clone(), id);
+        Ok(id)
+    }
+
+    /// Makes a record pending, untried and due at once.
+    pub(super) fn insert_pending(&mut self, lane: LaneId, seq: i64, last_error: Option<&str>) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached("insert into pending (lane, seq, due_at, attempts, last_error) values (?1, ?2, ?3, 0, ?4)")?
+            .execute(params![lane.0, seq, DUE_AT_ONCE, last_error])?;
+        self.note_pending(lane, DUE_AT_ONCE);
+        Ok(())
+    }
+}

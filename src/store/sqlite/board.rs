@@ -1,0 +1,231 @@
+//! What the store knows about itself without asking the disk: figures, lanes, free space, whether it still writes.
+//!
+//! The writer brings it up to date after each commit and before it answers, so whoever holds a receipt sees its record
+//! counted. Everybody reads.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::store::{LaneBacklog, LaneId, Refusing, Stats, StoreError};
+
+/// Locks a mutex. A panic of another holder is no reason to stop reading: whoever panics breaks the store for good.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The shared knowledge.
+#[derive(Debug)]
+pub(super) struct Board {
+    figures: Mutex<Figures>,
+    /// Why writing is over, once it is.
+    broken: OnceLock<String>,
+    closing: AtomicBool,
+    waiting_appends: AtomicUsize,
+    max_waiting_appends: usize,
+    space: Space,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    /// Every lane; the lane with the ID `n` stands at `n - 1`.
+    pub(super) lanes: Vec<LaneBacklog>,
+    /// All of their pending records together.
+    pub(super) pending: u64,
+    /// Dead letters.
+    pub(super) dead_lettered: u64,
+    /// The newest record's sequence number.
+    pub(super) high_water: i64,
+}
+
+impl Figures {
+    /// A lane's entry.
+    pub(super) fn lane_mut(&mut self, id: LaneId) -> Option<&mut LaneBacklog> {
+        self.lanes.get_mut(usize::try_from(id.0).ok()?.checked_sub(1)?)
+    }
+}
+
+/// A place among the appends that may wait; dropped when the append is answered.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Board>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting_appends.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Board {
+    /// The board of a store that has just been read.
+    pub(super) fn new(figures: Figures, max_waiting_appends: usize, space: Space) -> Self {
+        Self {
+            figures: Mutex::new(figures),
+            broken: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            waiting_appends: AtomicUsize::new(0),
+            max_waiting_appends,
+            space,
+        }
+    }
+
+    /// The figures, to be read or brought up to date.
+    pub(super) fn figures(&self) -> MutexGuard<'_, Figures> {
+        lock(&self.figures)
+    }
+
+    /// Takes a place among the waiting appends.
+    pub(super) fn take_place(self: &Arc<Self>) -> Result<Place, StoreError> {
+        let place = Place(Arc::clone(self));
+        let before = self.waiting_appends.fetch_add(1, Ordering::AcqRel);
+        if before < self.max_waiting_appends { Ok(place) } else { Err(self.overloaded()) }
+    }
+
+    /// The error of an append that finds no place.
+    pub(super) fn overloaded(&self) -> StoreError {
+        StoreError::Overloaded { limit: self.max_waiting_appends }
+    }
+
+    /// Ends all writing. The first cause is the one that counts.
+    pub(super) fn break_for_good(&self, cause: String) {
+        if let Err(later) = self.broken.set(cause.clone()) {
+            tracing::debug!(cause = later, "the store was broken already");
+        } else {
+            tracing::error!(cause, "the record store stops writing for good; restart the gateway");
+        }
+    }
+
+    /// The error of everything that would write, once writing is over.
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        match self.broken.get() {
+            Some(cause) => Err(StoreError::Broken { cause: cause.clone() }),
+            None if self.is_closing() => Err(StoreError::Unavailable),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether writing is over.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.get().is_some()
+    }
+
+    /// Whether the store is closing or closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing new is taken on.
+    pub(super) fn start_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// The error of a call whose thread did not answer.
+    pub(super) fn unanswered(&self) -> StoreError {
+        match self.check_writable() {
+            Err(error) => error,
+            Ok(()) => StoreError::Unavailable,
+        }
+    }
+
+    /// Free space.
+    pub(super) const fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Everything for metrics and health.
+    pub(super) fn stats(&self) -> Stats {
+        let figures = self.figures();
+        let free_bytes_above_reserve = self.space.free_above_reserve();
+        let refusing = match self.broken.get() {
+            Some(_) => Some(Refusing::Broken),
+            None if self.is_closing() => Some(Refusing::Closing),
+            None if free_bytes_above_reserve == 0 => Some(Refusing::Full),
+            None => None,
+        };
+        Stats {
+            pending: figures.pending,
+            dead_lettered: figures.dead_lettered,
+            high_water_mark: figures.high_water.cast_unsigned(),
+            free_bytes_above_reserve,
+            refusing,
+        }
+    }
+}
+
+/// There is no room for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoRoom {
+    /// What is free.
+    pub(super) free_bytes: u64,
+    /// What is kept.
+    pub(super) reserve_bytes: u64,
+}
+
+/// Free space on the data directory's disk, as last looked at.
+#[derive(Debug)]
+pub(super) struct Space {
+    dir: PathBuf,
+    reserve_bytes: u64,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    free_bytes: u64,
+    at: Instant,
+}
+
+impl Space {
+    /// The space around a directory.
+    pub(super) fn around(dir: PathBuf, reserve_bytes: u64) -> std::io::Result<Self> {
+        let seen = Seen { free_bytes: free_bytes(&dir)?, at: Instant::now() };
+        Ok(Self { dir, reserve_bytes, seen: Mutex::new(seen) })
+    }
+
+    /// Whether a record may be written; looks again when the last look is older than `max_age`.
+    pub(super) fn check(&self, max_age: Duration) -> Result<(), NoRoom> {
+        let mut seen = *lock(&self.seen);
+        if seen.at.elapsed() >= max_age {
+            // Without the lock: on a disk that hangs, this hangs, and whoever asks for figures must not.
+            match free_bytes(&self.dir) {
+                Ok(free_bytes) => {
+                    seen = Seen { free_bytes, at: Instant::now() };
+                    *lock(&self.seen) = seen;
+                }
+                // The next write will tell what is wrong with the disk.
+                Err(error) => tracing::warn!(%error, "cannot tell how much disk space is free"),
+            }
+        }
+        if seen.free_bytes > self.reserve_bytes { Ok(()) } else { Err(self.no_room(seen)) }
+    }
+
+    /// How it was at the last look, for a write that found no room.
+    pub(super) fn as_last_seen(&self) -> NoRoom {
+        self.no_room(*lock(&self.seen))
+    }
+
+    const fn no_room(&self, seen: Seen) -> NoRoom {
+        NoRoom { free_bytes: seen.free_bytes, reserve_bytes: self.reserve_bytes }
+    }
+
+    fn free_above_reserve(&self) -> u64 {
+        lock(&self.seen).free_bytes.saturating_sub(self.reserve_bytes)
+    }
+}
+
+fn free_bytes(dir: &std::path::Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Breaks the store when the thread that holds it ends by a panic: what it was doing is unknown.
+pub(super) struct BreakOnPanic(pub(super) Arc<Board>, pub(super) &'static str);
+
+impl Drop for BreakOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.break_for_good(format!("the {} thread panicked", self.1));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! One gateway at a time: the lock on the data directory.
+//!
+//! The lock is the kernel's (`flock`), not the file: it ends with its holder, however that ends, so a file that was
+//! left behind blocks nobody. The file's text only serves whoever is refused.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::Path;
+
+use super::error::OpenError;
+use super::schema::open_private;
+use crate::domain::time::Timestamp;
+
+/// The file that is locked.
+pub(super) const LOCK: &str = "gateway.lock";
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    _held: File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock, or says who has it. Does not wait.
+    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
+        let path = dir.join(LOCK);
+        let mut file = open_private(&path).map_err(OpenError::io("cannot open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::Locked { directory: dir.to_owned(), holder: holder_in(file) });
+            }
+            Err(TryLockError::Error(error)) => return Err(OpenError::io("cannot lock", &path)(error)),
+        }
+        let holder = format!("process {}, since {}\n", std::process::id(), Timestamp::now());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(holder.as_bytes()))
+            .map_err(OpenError::io("cannot write", &path))?;
+        Ok(Self { _held: file })
+    }
+}
+
+/// What the lock file says about its holder; whatever keeps it from being read is no reason for another error.
+fn holder_in(file: File) -> String {
+    const LONGEST_BYTES: u64 = 200;
+    let mut text = String::new();
+    match file.take(LONGEST_BYTES).read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+        Ok(_) => "one that is just starting".to_owned(),
+        Err(error) => format!("the lock file cannot be read ({error})"),
+    }
+}

@@ -1,0 +1,193 @@
+//! The embedded engine: SQLite in a directory, nothing to install and nothing to run.
+//!
+//! ```text
+//! <data directory>/
+//! ├── gateway.lock       held while the store is open; names its holder
+//! ├── records.db         the records, and where each stands; every commit is synced
+//! ├── high-water.mark    the newest record's number, outside the database, so that a cut log shows
+//! └── index.db           duplicate keys of older records; derived, made again when in doubt
+//! ```
+//!
+//! One thread writes ([`writer`]), in batches: every command that gathered while the last commit was synced goes into
+//! the next. Two threads read, one looks after the log ([`housekeeping`]), one carries duplicate keys from memory into
+//! the index ([`merge`]). Memory follows the disk and never leads it.
+//!
+//! Guaranteed: a receipt is given out after the fsync that covers its record. A record is read only together with its
+//! checksum. After a failed write or sync nothing is written any more, and a restart decides what is there. Records
+//! that are missing are named at the next start ([`check`]).
+//!
+//! Not guaranteed: anything on a disk that acknowledges a sync which it has not done, beyond that the loss will show.
+
+mod append;
+mod batch;
+mod board;
+mod check;
+mod command;
+mod duplicates;
+mod error;
+#[cfg(debug_assertions)]
+mod fault_point;
+mod housekeeping;
+mod index;
+mod lease;
+mod lock;
+mod look;
+mod mark;
+mod merge;
+mod open;
+mod reader;
+mod row;
+mod schema;
+mod settle;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::error::OpenError;
+
+use self::board::Board;
+use self::command::{Command, Job, Requeue};
+use self::duplicates::Duplicates;
+use self::reader::Read;
+use self::row::NewRecord;
+use super::receipt_id::ReceiptMask;
+use super::{
+    Entry, LaneBacklog, LeaseRequest, Leases, ListQuery, Page, Receipt, ReceiptStatus, RequeueQuery, Settled,
+    Settlement, Stats, Store, StoreError, StoredRecord,
+};
+use crate::config::settings::StoreSettings;
+use crate::domain::ids::ReceiptId;
+
+/// The record store in a directory.
+///
+/// Dropping it closes it as [`Store::close`] does, without anyone waiting for the end.
+pub struct SqliteStore {
+    commands: mpsc::Sender<Command>,
+    lookups: mpsc::Sender<Read>,
+    lists: mpsc::Sender<Read>,
+    board: Arc<Board>,
+    mask: ReceiptMask,
+    is_closed: watch::Receiver<bool>,
+    /// Held here only for tests that wait for a merge.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests wait for a merge by looking at it"))]
+    duplicates: Arc<Duplicates>,
+}
+
+/// What tests make smaller, to reach in a few records what otherwise takes millions.
+#[derive(Debug, Clone, Copy)]
+struct Tuning {
+    /// Keys in memory at which a merge begins.
+    merge_at_keys: usize,
+    /// Keys that a start puts into memory; what is more goes to the index first.
+    keys_at_start: usize,
+    /// Pages that `records.db` may have, as if the disk ended there.
+    max_pages: Option<u32>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { merge_at_keys: 65_536, keys_at_start: 500_000, max_pages: None }
+    }
+}
+
+impl SqliteStore {
+    /// Opens the store in this directory, which is made (for its owner alone) if it is not there. Blocks while it
+    /// reads; with a million pending records that is well under a second.
+    ///
+    /// # Errors
+    /// [`OpenError`]: another gateway has the directory, it cannot be used, or what is in it is not complete.
+    pub fn open(data_dir: &Path, settings: &StoreSettings) -> Result<Arc<Self>, OpenError> {
+        open::open(data_dir, settings, Tuning::default())
+    }
+
+    /// Gives the writer something to do, and waits for the answer.
+    async fn ask<I, O>(&self, input: I, command: impl FnOnce(Job<I, O>) -> Command) -> Result<O, StoreError> {
+        self.board.check_writable()?;
+        let (job, answer) = Job::new(input);
+        self.commands.send(command(job)).await.map_err(|_closed| self.board.unanswered())?;
+        answer.await.map_err(|_gone| self.board.unanswered())?
+    }
+
+    /// Gives a reader something to do, and waits for the answer.
+    async fn read<T>(
+        &self,
+        reader: &mpsc::Sender<Read>,
+        read: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Read,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        reader.send(read(reply)).await.map_err(|_closed| self.board.unanswered())?;
+        answer.await.map_err(|_gone| self.board.unanswered())?
+    }
+
+    async fn append_entry(&self, entry: Entry) -> Result<Receipt, StoreError> {
+        self.board.check_writable()?;
+        let place = self.board.take_place()?;
+        let (job, answer) = Job::new(Box::new(NewRecord::prepare(entry)?));
+        // An append never waits to be let in: whoever sent it is better off with a 503 to retry.
+        self.commands.try_send(Command::Append(job, place)).map_err(|refused| match refused {
+            TrySendError::Full(_) => self.board.overloaded(),
+            TrySendError::Closed(_) => self.board.unanswered(),
+        })?;
+        let appended = answer.await.map_err(|_gone| self.board.unanswered())??;
+        let id = self.mask.id_of(appended.seq.cast_unsigned(), appended.random);
+        Ok(Receipt::committed(id, appended.lane, appended.repeat))
+    }
+
+    async fn finish(&self) {
+        self.board.start_closing();
+        // It fails when the writer has ended already, which is what is wanted.
+        let _ended = self.commands.send(Command::Close).await;
+        let mut is_closed = self.is_closed.clone();
+        let _ended = is_closed.wait_for(|closed| *closed).await;
+    }
+}
+
+impl Store for SqliteStore {
+    fn append(&self, entry: Entry) -> BoxFuture<'_, Result<Receipt, StoreError>> {
+        Box::pin(self.append_entry(entry))
+    }
+
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Leases, StoreError>> {
+        Box::pin(self.ask(request, Command::Lease))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<Vec<Settled>, StoreError>> {
+        Box::pin(self.ask(settlements, Command::Settle))
+    }
+
+    fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptStatus>, StoreError>> {
+        Box::pin(self.read(&self.lookups, move |reply| Read::Status(id, reply)))
+    }
+
+    fn record(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord>, StoreError>> {
+        Box::pin(self.read(&self.lookups, move |reply| Read::Record(id, reply)))
+    }
+
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read(&self.lists, move |reply| Read::List(query, reply)))
+    }
+
+    fn requeue(&self, query: RequeueQuery) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.ask(Requeue::new(query), Command::Requeue))
+    }
+
+    fn lanes(&self) -> Vec<LaneBacklog> {
+        self.board.figures().lanes.clone()
+    }
+
+    fn stats(&self) -> Stats {
+        self.board.stats()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! The files of the store, and how each connection to them behaves.
+//!
+//! `records.db` is made under another name, filled, checkpointed, synced and only then given its name: a process that
+//! dies during its first start leaves nothing that the next start would have to repair. Its format version stands in
+//! the file's header, where it can be read without opening the database: a newer format is refused with no byte
+//! changed.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::error::OpenError;
+use crate::store::receipt_id::SECRET_BYTES;
+
+/// The records.
+pub(super) const RECORDS: &str = "records.db";
+/// The format that this engine writes, in the header of `records.db`.
+pub(super) const VERSION: u32 = 1;
+/// "SGRS": says in the header of `records.db` whose file it is.
+const APPLICATION_ID: u32 = 0x5347_5253;
+/// Large pages: a commit of many records touches few of them. Measured, 4 KiB pages cost the writer a quarter.
+pub(super) const PAGE_BYTES: u32 = 16_384;
+/// How long a connection waits for another process that holds a lock, such as a backup.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const TABLES: &str = "
+create table meta (
+    id integer primary key check (id = 1),
+    receipt_secret blob not null,
+    receipt_secret_crc integer not null,
+    high_water integer not null,
+    delivered_count integer not null,
+    delivered_sum integer not null
+);
+create table lanes (
+    id integer primary key,
+    organization blob not null,
+    work_stream blob not null,
+    queue text not null,
+    unique (organization, work_stream, queue)
+);
+create table records (
+    seq integer primary key,
+    lane integer not null,
+    receipt blob not null,
+    duplicate_key blob not null,
+    entity_logical_name text not null,
+    entity_set_name text not null,
+    record_id blob not null,
+    relationship_name text not null,
+    route text not null,
+    catalog_generation integer not null,
+    accepted_at integer not null,
+    traceparent text,
+    client_tracking_id text,
+    crc integer not null,
+    details blob not null
+);
+create table pending (
+    lane integer not null,
+    seq integer not null,
+    due_at integer not null,
+    attempts integer not null,
+    lease_token blob,
+    last_error text,
+    primary key (lane, seq)
+) without rowid;
+create table delivered (
+    seq integer primary key,
+    lane integer not null,
+    at integer not null,
+    attempts integer not null,
+    last_error text
+);
+create table dead_letters (
+    seq integer primary key,
+    lane integer not null,
+    at integer not null,
+    attempts integer not null,
+    reason text not null
+);
+";
+
+/// Makes the data directory, readable by nobody else, if it is not there; what is made is durable on return.
+pub(super) fn make_directory(dir: &Path) -> Result<(), OpenError> {
+    let mut missing: Vec<&Path> =
+        dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    missing.reverse();
+    for dir in missing {
+        fs::create_dir(dir).map_err(OpenError::io("cannot make the directory", dir))?;
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(OpenError::io("cannot protect", dir))?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        sync_directory(parent)?;
+    }
+    Ok(())
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync_directory(dir: &Path) -> Result<(), OpenError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(OpenError::io("cannot sync the directory", dir))
+}
+
+/// Opens a file for reading and writing, made for its owner alone if it is not there, whatever the umask.
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
+    let fresh = !path.exists();
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if fresh {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Deletes a database with its side files, those that are there.
+pub(super) fn remove_database(path: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match fs::remove_file(with_suffix(path, suffix)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The path with something behind its last name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Makes `records.db` if it is not there, and checks in its header that it is one of ours in the format we know.
+pub(super) fn make_or_check_records(dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join(RECORDS);
+    if path.exists() {
+        return check_header(&path);
+    }
+    // Whoever lost this file lost records; starting afresh in silence would hide it.
+    for trace in [with_suffix(&path, "-wal"), dir.join(super::index::INDEX), dir.join(super::mark::MARK)] {
+        if trace.exists() {
+            return Err(OpenError::RecordsMissing { path, trace });
+        }
+    }
+    make_records(dir, &path)
+}
+
+fn make_records(dir: &Path, path: &Path) -> Result<(), OpenError> {
+    let draft = with_suffix(path, ".new");
+    remove_database(&draft).map_err(OpenError::io("cannot clear", &draft))?;
+    open_private(&draft).map_err(OpenError::io("cannot make", &draft))?;
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret)?;
+    fill_records(&draft, &secret).map_err(OpenError::sqlite(&draft))?;
+    let file = File::open(&draft).map_err(OpenError::io("cannot open", &draft))?;
+    file.sync_all().map_err(OpenError::io("cannot sync", &draft))?;
+    fs::rename(&draft, path).map_err(OpenError::io("cannot put in place", path))?;
+    remove_database(&draft).map_err(OpenError::io("cannot clear", &draft))?;
+    sync_directory(dir)
+}
+
+fn fill_records(path: &Path, secret: &[u8; SECRET_BYTES]) -> rusqlite::Result<()> {
+    let mut conn = open(path)?;
+    conn.pragma_update(None, "page_size", PAGE_BYTES)?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    let transaction = conn.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.execute("insert into meta values (1, ?1, ?2, 0, 0, 0)", params![secret, crc32fast::hash(secret)])?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))
+}
+
+fn check_header(path: &Path) -> Result<(), OpenError> {
+    // https://www.sqlite.org/fileformat2.html#the_database_header: the user version at 60, the application ID at 68.
+    let mut header = [0; 100];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(OpenError::NotAStore { path: path.to_owned() });
+        }
+        Err(error) => return Err(OpenError::io("cannot read", path)(error)),
+    }
+    let number_at =
+        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    if !header.starts_with(b"SQLite format 3\0") || number_at(68) != APPLICATION_ID {
+        return Err(OpenError::NotAStore { path: path.to_owned() });
+    }
+    match number_at(60) {
+        VERSION => Ok(()),
+        found => Err(OpenError::UnknownFormat { path: path.to_owned(), found, known: VERSION }),
+    }
+}
+
+/// A connection that writes to `records.db`.
+pub(super) fn connect_writer(dir: &Path) -> rusqlite::Result<Connection> {
+    let conn = open(&dir.join(RECORDS))?;
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // Negative: kibibytes. The tail of the records, the pending rows and the tail of the delivered ones stay in it.
+    conn.pragma_update(None, "cache_size", -16_384)?;
+    Ok(conn)
+}
+
+/// A connection that only reads.
+pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    configure(Connection::open_with_flags(path, flags)?)
+}
+
+/// A connection to an existing file, read and write.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    configure(Connection::open_with_flags(path, flags)?)
+}
+
+fn configure(conn: Connection) -> rusqlite::Result<Connection> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    // After a failed write nothing may be checkpointed, and a close must not do it unasked.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(conn)
+}

@@ -1,0 +1,256 @@
+//! The one thread that writes `records.db`.
+//!
+//! Group commit without a timer: it waits for one command, takes whatever has gathered while the last fsync ran, does
+//! all of it in one transaction, commits, and only then brings memory up to date and answers. At low load a command
+//! is alone and waits for nobody; at high load one fsync serves many.
+//!
+//! A commit that fails, fails for everyone in the batch, and memory stays as it was. When what is on disk is no longer
+//! certain, the store is broken for good: no second fsync is asked for, since it would succeed and prove nothing.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, watch};
+
+use super::batch::{Batch, Changes, Ledger};
+use super::board::{Board, BreakOnPanic};
+use super::command::{Command, Failure};
+use super::duplicates::Duplicates;
+use super::error::{Fault, Meaning, meaning};
+use super::housekeeping::Housekeeper;
+use super::index;
+use super::lock::DirectoryLock;
+use super::mark::MarkFile;
+use super::merge::Merger;
+use super::reader::ReadThread;
+use crate::store::StoreError;
+
+/// Commands in one transaction.
+const MAX_BATCH_COMMANDS: usize = 1_024;
+/// About how many bytes one transaction writes.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// How old the knowledge of free disk space may be when a record is written.
+const SPACE_MAX_AGE: Duration = Duration::from_millis(100);
+/// Duplicate keys held in memory, about 220 MB. It takes an index that cannot keep up to get there.
+const MAX_RECENT_KEYS: usize = 4_000_000;
+
+/// Everything that the thread owns.
+pub(super) struct Writer {
+    pub(super) conn: Connection,
+    /// Reads `index.db`.
+    pub(super) index: Connection,
+    pub(super) board: Arc<Board>,
+    pub(super) ledger: Ledger,
+    pub(super) duplicates: Arc<Duplicates>,
+    pub(super) mark: Arc<MarkFile>,
+    pub(super) data_dir: std::path::PathBuf,
+    pub(super) helpers: Helpers,
+    pub(super) lock: DirectoryLock,
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// Becomes true when everything is closed.
+    pub(super) closed: watch::Sender<bool>,
+    /// See [`super::fault_point`].
+    #[cfg(debug_assertions)]
+    pub(super) acknowledge_before_commit: bool,
+}
+
+/// The other threads, which end before the writer does.
+pub(super) struct Helpers {
+    pub(super) merger: Merger,
+    pub(super) housekeeper: Housekeeper,
+    pub(super) readers: Vec<ReadThread>,
+}
+
+impl Writer {
+    /// Starts the thread. It ends after a [`Command::Close`], or when nobody is left to send one.
+    pub(super) fn start(self) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        let _guard = BreakOnPanic(Arc::clone(&self.board), "writer");
+        let mut unfinished = Vec::new();
+        loop {
+            let (batch, closing) = self.gather(std::mem::take(&mut unfinished));
+            unfinished = self.process(batch);
+            if closing {
+                refuse(unfinished, &Failure::Closing);
+                break;
+            }
+        }
+        self.shut_down();
+    }
+
+    /// The next commands: what an earlier batch left, and what has gathered; waits if that is nothing.
+    fn gather(&mut self, mut batch: Vec<Command>) -> (Vec<Command>, bool) {
+        let mut bytes = 0;
+        let mut next = if batch.is_empty() { self.commands.blocking_recv() } else { self.commands.try_recv().ok() };
+        if next.is_none() && batch.is_empty() {
+            // The store was dropped.
+            return (batch, true);
+        }
+        while let Some(command) = next {
+            if matches!(command, Command::Close) {
+                return (batch, true);
+            }
+            bytes += command.weight_bytes();
+            batch.push(command);
+            if batch.len() >= MAX_BATCH_COMMANDS || bytes >= MAX_BATCH_BYTES {
+                break;
+            }
+            next = self.commands.try_recv().ok();
+        }
+        (batch, false)
+    }
+
+    /// Does a batch and answers it. What is left of it comes back.
+    fn process(&mut self, batch: Vec<Command>) -> Vec<Command> {
+        let mut batch = self.screen(batch);
+        if batch.is_empty() {
+            return batch;
+        }
+        let weight_bytes = batch.iter().map(Command::weight_bytes).sum();
+        let failure = match self.transact(&mut batch) {
+            Ok(changes) => {
+                self.committed(changes);
+                None
+            }
+            Err(fault) => Some(self.failed(fault)),
+        };
+        let unfinished = batch.into_iter().filter_map(|command| command.answer(failure.as_ref())).collect();
+        if failure.is_none() {
+            self.helpers.housekeeper.wrote(weight_bytes, &self.conn);
+        }
+        unfinished
+    }
+
+    /// Refuses what cannot be done now; the rest comes back.
+    fn screen(&self, batch: Vec<Command>) -> Vec<Command> {
+        if let Err(StoreError::Broken { cause }) = self.board.check_writable() {
+            refuse(batch, &Failure::Broken(cause));
+            return Vec::new();
+        }
+        if !batch.iter().any(Command::is_append) {
+            return batch;
+        }
+        let refusal = match self.board.space().check(SPACE_MAX_AGE) {
+            Err(no_room) => Failure::Full(no_room),
+            Ok(()) if self.duplicates.recent().keys.len() > MAX_RECENT_KEYS => {
+                Failure::Passing("the index of duplicate keys cannot keep up".to_owned())
+            }
+            Ok(()) => return batch,
+        };
+        let (appends, others) = batch.into_iter().partition(Command::is_append);
+        refuse(appends, &refusal);
+        others
+    }
+
+    /// One transaction, up to and with its commit.
+    fn transact(&self, commands: &mut Vec<Command>) -> Result<Changes, Fault> {
+        self.conn.prepare_cached("begin immediate")?.execute([])?;
+        let mut batch = Batch::new(&self.conn, &self.ledger, self.duplicates.look_up(&self.index));
+        for command in &mut *commands {
+            command.run(&mut batch)?;
+        }
+        let changes = batch.finish()?;
+        #[cfg(debug_assertions)]
+        if self.acknowledge_before_commit {
+            super::fault_point::acknowledge(commands);
+        }
+        self.conn.prepare_cached("commit")?.execute([])?;
+        Ok(changes)
+    }
+
+    /// Memory follows the disk.
+    fn committed(&mut self, changes: Changes) {
+        let appended = changes.appended > 0;
+        let new_keys = changes.apply(&mut self.ledger, &mut self.board.figures());
+        if !appended {
+            return;
+        }
+        let gathered = self.duplicates.add(new_keys, self.ledger.high_water);
+        self.helpers.merger.gathered(gathered);
+        match self.mark.write(self.ledger.high_water) {
+            Ok(()) => {}
+            // It lags then, which it may; the next one catches up.
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "cannot write the high-water mark");
+            }
+            // These records are safe; no more follow.
+            Err(error) => self.board.break_for_good(format!("{}: {error}", self.mark.path().display())),
+        }
+    }
+
+    /// Undoes the transaction, and says what its failure means.
+    fn failed(&self, fault: Fault) -> Failure {
+        let (meaning, cause, index_at_fault) = match fault {
+            Fault::Records(error) => (meaning(&error), format!("records.db: {error}"), false),
+            Fault::Index(error) => (meaning(&error), format!("index.db: {error}"), true),
+            Fault::IndexWrong(what) => (Meaning::Broken, format!("index.db: {what}"), true),
+            Fault::Random(error) => (Meaning::Passing, error.to_string(), false),
+            Fault::Command(error) => (Meaning::Passing, error.to_string(), false),
+        };
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("rollback")
+        {
+            self.board.break_for_good(format!("{cause}, and then the rollback failed: {error}"));
+            return Failure::Broken(cause);
+        }
+        match meaning {
+            Meaning::Full => {
+                tracing::warn!(cause, "the disk is full; nothing was written");
+                Failure::Full(self.board.space().as_last_seen())
+            }
+            Meaning::Passing => {
+                tracing::warn!(cause, "a batch could not be written");
+                Failure::Passing(cause)
+            }
+            Meaning::Broken => {
+                if index_at_fault {
+                    index::discard(&self.data_dir);
+                }
+                self.board.break_for_good(cause.clone());
+                Failure::Broken(cause)
+            }
+        }
+    }
+
+    /// Ends everything in order: the other threads, the log, the lock.
+    fn shut_down(mut self) {
+        self.board.start_closing();
+        self.commands.close();
+        while let Some(command) = self.commands.blocking_recv() {
+            refuse(vec![command], &Failure::Closing);
+        }
+        let Helpers { merger, housekeeper, readers } = self.helpers;
+        merger.stop();
+        housekeeper.stop();
+        for reader in readers {
+            reader.stop();
+        }
+        drop(self.index);
+        // A broken store's log is evidence: the next start reads it as it is.
+        if !self.board.is_broken() {
+            let truncated = self.conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
+            if let Err(error) = truncated {
+                tracing::warn!(%error, "the log could not be folded in at the end; the next start will do it");
+            }
+            if let Err(error) = self.mark.sync() {
+                tracing::warn!(%error, "the high-water mark could not be synced at the end");
+            }
+        }
+        drop(self.conn);
+        drop(self.lock);
+        self.closed.send_replace(true);
+    }
+}
+
+/// Answers commands that are not even tried.
+fn refuse(commands: Vec<Command>, failure: &Failure) {
+    for command in commands {
+        // With a failure nothing is left over.
+        let _nothing = command.answer(Some(failure));
+    }
+}
