@@ -8,7 +8,7 @@
 //!   holder's token is refused.
 //! * Records carry a contiguous sequence and a checksum; a gap or a flipped bit is reported, never skipped.
 //!
-//! The one test suite that all engines pass is [`contract`] (compiled for tests only).
+//! The one test suite that all engines pass is `contract` (compiled for tests only).
 
 pub mod receipt_id;
 pub mod sqlite;

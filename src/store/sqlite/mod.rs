@@ -8,13 +8,13 @@
 //! └── index.db           duplicate keys of older records; derived, made again when in doubt
 //! ```
 //!
-//! One thread writes ([`writer`]), in batches: every command that gathered while the last commit was synced goes into
-//! the next. Two threads read, one looks after the log ([`housekeeping`]), one carries duplicate keys from memory into
-//! the index ([`merge`]). Memory follows the disk and never leads it.
+//! One thread writes (`writer`), in batches: every command that gathered while the last commit was synced goes into
+//! the next. Two threads read, one looks after the log (`housekeeping`), one carries duplicate keys from memory into
+//! the index (`merge`). Memory follows the disk and never leads it.
 //!
 //! Guaranteed: a receipt is given out after the fsync that covers its record. A record is read only together with its
 //! checksum. After a failed write or sync nothing is written any more, and a restart decides what is there. Records
-//! that are missing are named at the next start ([`check`]).
+//! that are missing are named at the next start (`check`).
 //!
 //! Not guaranteed: anything on a disk that acknowledges a sync which it has not done, beyond that the loss will show.
 
@@ -97,7 +97,7 @@ impl Default for Tuning {
 
 impl SqliteStore {
     /// Opens the store in this directory, which is made (for its owner alone) if it is not there. Blocks while it
-    /// reads; with a million pending records that is well under a second.
+    /// reads: one pass over what is pending or given up, and over the records whose keys are not in the index yet.
     ///
     /// # Errors
     /// [`OpenError`]: another gateway has the directory, it cannot be used, or what is in it is not complete.
