@@ -4,8 +4,27 @@
 //! can change while the gateway runs is in one [`Effective`] value, swapped as a whole: a request that took one sees
 //! one whole configuration, never a torn or an empty one. A change that does not check leaves the last good one alone.
 //!
-//! The types in [`settings`] are plain data that the other rooms read; how they came from TOML is known only here.
+//! The types in [`settings`] are plain data that the other rooms read; how they came from TOML is known only here. The
+//! way of a file, in reading order: `sources` finds it, `source` reads and parses it, `raw` takes typed values from it
+//! (`keys` says which there are), `check` turns them into settings, `fault` tells what is wrong, `load` brings it all
+//! together. [`live`] holds what is effective, [`watch`] notices changes.
 
+mod check;
+mod fault;
+mod keys;
+pub mod live;
+mod load;
+mod raw;
+mod secret;
 pub mod settings;
+mod source;
+mod sources;
+pub mod watch;
 
+pub use fault::{Fault, Faults};
+pub use live::{Live, ReloadOutcome, ReloadStatus};
+pub use load::{Config, DEFAULT_PATH, EXAMPLE_ORGANIZATION, MANUAL, Origin, Overrides, load};
 pub use settings::{Effective, Process};
+
+#[cfg(test)]
+mod tests;

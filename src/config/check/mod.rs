@@ -1,0 +1,187 @@
+//! From what stands in the files to settings that cannot be wrong any more.
+//!
+//! Every check runs, whatever the others found. Where a fault would only be the echo of another one (a routing queue
+//! that is unknown because its file cannot be read) it is left out. Secrets come last, so that a configuration with
+//! faults leaves no file behind.
+
+mod credentials;
+mod organization;
+mod process;
+mod routing_queue;
+mod work_stream;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::path::PathBuf;
+
+use self::routing_queue::Drafts;
+use super::load::{Environment, Overrides};
+use super::raw::{Field, Table};
+use super::secret;
+use super::settings::{CredentialSettings, DeliverySettings, Process, RoutingQueues};
+use super::source::Place;
+use crate::domain::catalog::{Organization, RateLimit, RoutingQueueName};
+use crate::domain::ids::{Guid, OrganizationId, excerpt};
+
+/// What there is to check.
+pub(super) struct Input<'a> {
+    /// `streamgate.toml`.
+    pub(super) main: Table<'a>,
+    /// Whether it could be read; if not, `main` is empty and says nothing about what is missing.
+    pub(super) main_was_read: bool,
+    /// The organizations' files.
+    pub(super) organizations: Vec<Table<'a>>,
+    /// Whether all of them could be read.
+    pub(super) all_were_read: bool,
+    /// What the command line says.
+    pub(super) overrides: &'a Overrides,
+    /// Where variables come from.
+    pub(super) environment: Environment<'a>,
+}
+
+/// What came out. It is worth something only if the report is clean.
+pub(super) struct Checked {
+    pub(super) process: Process,
+    pub(super) organizations: Vec<Organization>,
+    pub(super) credentials: CredentialSettings,
+    pub(super) routing_queues: RoutingQueues,
+    pub(super) delivery: DeliverySettings,
+    /// Files that hold secrets, to be looked at again.
+    pub(super) secret_files: Vec<PathBuf>,
+}
+
+/// Checks everything; faults and warnings go into the report of the tables.
+pub(super) fn check(input: &Input<'_>) -> Checked {
+    let process = process::process(&input.main, input.overrides);
+    let delivery = process::delivery(&input.main);
+    let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
+    let surroundings = Surroundings {
+        routing_queues: input.main_was_read.then_some(&drafts),
+        rate_limit: process.limits.default_rate_limit,
+        public_host: process.public_host.as_ref(),
+    };
+    let mut known = Organizations { complete: input.all_were_read, ..Organizations::default() };
+    let mut organizations = Vec::new();
+    for file in &input.organizations {
+        organizations.extend(organization::organization(file, &surroundings, &mut known));
+    }
+    let credentials = credentials::credentials(&input.main, &known);
+    if input.main_was_read {
+        refuse_open_door(&input.main, &process);
+    }
+    let (routing_queues, secret_files) = with_secrets(drafts, input);
+    Checked { process, organizations, credentials, routing_queues, delivery, secret_files }
+}
+
+/// Nobody configured and everybody can connect: the gateway does not start like that.
+fn refuse_open_door(main: &Table<'_>, process: &Process) {
+    if main.has("api_keys") || main.has("issuers") {
+        return;
+    }
+    for (key, address) in [("listen", process.listen), ("admin_listen", process.admin_listen)] {
+        if !address.ip().to_canonical().is_loopback() {
+            let message =
+                format!("`{key}` is {address}, which other machines can reach, but no credential is configured");
+            let hint = "run `streamgate keys new` and put what it prints here, or listen on 127.0.0.1";
+            main.place_of(key).hinted(message, hint);
+        }
+    }
+}
+
+/// Reads the secrets. New ones are made only when nothing at all is wrong.
+fn with_secrets(drafts: Drafts<'_>, input: &Input<'_>) -> (RoutingQueues, Vec<PathBuf>) {
+    let report = input.main.at.report();
+    let mut routing_queues = BTreeMap::new();
+    let mut files = Vec::new();
+    for (name, draft) in drafts {
+        let Some(draft) = draft else { continue };
+        files.extend(draft.secrets.iter().filter_map(|source| source.place.file()));
+        let may_write = report.is_clean() && !input.overrides.read_only;
+        let secrets = draft.secrets.iter().filter_map(|source| secret::read(source, input.environment, may_write));
+        let secrets = secrets.collect();
+        routing_queues.insert(name, draft.with_secrets(secrets));
+    }
+    (routing_queues, files)
+}
+
+/// What an organization's file is checked against.
+struct Surroundings<'s> {
+    /// The routing queues that are configured; `None` when that is not known.
+    routing_queues: Option<&'s Drafts<'s>>,
+    /// The rate of an organization that sets none.
+    rate_limit: RateLimit,
+    /// How host names are made of unique names.
+    public_host: Option<&'s super::settings::PublicHost>,
+}
+
+impl Surroundings<'_> {
+    /// The routing queue that a key names, if it names one.
+    fn routing_queue(&self, table: &Table<'_>) -> Option<RoutingQueueName> {
+        let field = table.string("routing_queue")?;
+        let name = RoutingQueueName::new(field.value);
+        let pull = RoutingQueueName::pull();
+        if let Some(drafts) = self.routing_queues.filter(|drafts| name != pull && !drafts.contains_key(&name)) {
+            let names: Vec<_> = std::iter::once(&pull).chain(drafts.keys()).map(RoutingQueueName::as_str).collect();
+            let message = format!("there is no routing queue `{}`", excerpt(field.value));
+            field.at.hinted(message, super::fault::meant(field.value, &names));
+        }
+        Some(name)
+    }
+}
+
+/// The organizations seen so far, over all files.
+#[derive(Default)]
+struct Organizations<'a> {
+    by_id: HashMap<OrganizationId, Place<'a>>,
+    by_name: HashMap<String, (OrganizationId, &'a str)>,
+    name_places: HashMap<String, Place<'a>>,
+    /// Whether these are all, so that another one does not exist.
+    complete: bool,
+}
+
+impl Organizations<'_> {
+    /// The organization of this GUID or unique name.
+    fn find(&self, text: &str) -> Option<OrganizationId> {
+        if let Ok(guid) = Guid::parse(text) {
+            return Some(OrganizationId::from(guid)).filter(|id| self.by_id.contains_key(id));
+        }
+        self.by_name.get(&text.to_ascii_lowercase()).map(|(id, _)| *id)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.values().map(|(_, name)| *name)
+    }
+}
+
+/// Notes the first place of a value, and a fault at every further one.
+fn unique<'a, K: Eq + Hash>(what: &str, value: K, at: Place<'a>, seen: &mut HashMap<K, Place<'a>>, shown: &str) {
+    match seen.entry(value) {
+        std::collections::hash_map::Entry::Occupied(first) => {
+            let hint = format!("the first one is at {}", first.get().as_reference());
+            at.hinted(format!("{what}: `{shown}` is there twice"), hint);
+        }
+        std::collections::hash_map::Entry::Vacant(free) => {
+            free.insert(at);
+        }
+    }
+}
+
+/// A text for people: not blank, bounded, without control characters; blanks around it are dropped.
+fn visible_text(key: &str, field: Field<'_, &str>, most_chars: usize) -> Option<Box<str>> {
+    let text = field.value.trim();
+    let fault = if text.is_empty() {
+        "is empty".to_owned()
+    } else if text.chars().count() > most_chars {
+        format!("is longer than {most_chars} characters")
+    } else if text.chars().any(char::is_control) {
+        "holds control characters".to_owned()
+    } else {
+        return Some(text.into());
+    };
+    field.at.fault(format!("`{key}` {fault}"));
+    None
+}
+
+/// The choices for a `state`.
+const STATES: [(&str, crate::domain::catalog::State); 2] =
+    [("active", crate::domain::catalog::State::Active), ("inactive", crate::domain::catalog::State::Inactive)];

@@ -1,0 +1,126 @@
+//! Every key that the configuration files know, table by table, on one screen. A key that is not here is refused; a
+//! test holds the files under `config/` to having every key that is.
+
+/// The keys of one table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys {
+    /// The table as it is written, for messages.
+    pub(super) table: &'static str,
+    /// What may stand in it.
+    pub(super) keys: &'static [&'static str],
+}
+
+const fn keys(table: &'static str, keys: &'static [&'static str]) -> Keys {
+    Keys { table, keys }
+}
+
+// streamgate.toml
+
+pub(super) const PROCESS: Keys = keys(
+    "streamgate.toml",
+    &[
+        "listen",
+        "admin_listen",
+        "public_host",
+        "public_scheme",
+        "data_dir",
+        "organizations",
+        "store",
+        "limits",
+        "log",
+        "delivery",
+        "api_keys",
+        "issuers",
+        "routing_queues",
+    ],
+);
+pub(super) const STORE: Keys = keys("[store]", &["disk_reserve_bytes", "duplicate_window_days", "max_waiting_appends"]);
+pub(super) const LIMITS: Keys = keys(
+    "[limits]",
+    &[
+        "max_body_bytes",
+        "max_in_flight_bytes",
+        "max_connections_per_peer",
+        "max_connections",
+        "request_deadline_seconds",
+        "keep_alive_seconds",
+        "shutdown_grace_seconds",
+        "requests_per_minute",
+        "burst",
+        "wrong_credentials_per_second",
+    ],
+);
+pub(super) const LOG: Keys = keys("[log]", &["format", "filter"]);
+pub(super) const DELIVERY: Keys = keys(
+    "[delivery]",
+    &[
+        "first_pause_seconds",
+        "longest_pause_seconds",
+        "max_attempts",
+        "give_up_after_hours",
+        "breaker_failures",
+        "breaker_pause_seconds",
+    ],
+);
+pub(super) const API_KEY: Keys = keys("[[api_keys]]", &["name", "sha256", "permissions", "organizations", "expires"]);
+pub(super) const ISSUER: Keys = keys(
+    "[[issuers]]",
+    &[
+        "name",
+        "issuer",
+        "jwks_url",
+        "algorithms",
+        "audiences",
+        "tenant",
+        "version",
+        "clients",
+        "permissions",
+        "organizations",
+        "max_lifetime_hours",
+    ],
+);
+pub(super) const ROUTING_QUEUE: Keys = keys(
+    "[routing_queues.…]",
+    &[
+        "kind",
+        "url",
+        "secret_file",
+        "secret_env",
+        "create_secret",
+        "previous_secret_file",
+        "previous_secret_env",
+        "allow_networks",
+        "concurrency",
+        "timeout_seconds",
+    ],
+);
+
+// organizations/*.toml
+
+pub(super) const ORGANIZATION_FILE: Keys = keys("an organization's file", &["organization", "queues", "work_streams"]);
+pub(super) const ORGANIZATION: Keys =
+    keys("[organization]", &["id", "unique_name", "name", "routing_queue", "requests_per_minute", "burst"]);
+pub(super) const QUEUE: Keys = keys("[[queues]]", &["name", "priority", "default"]);
+pub(super) const WORK_STREAM: Keys = keys(
+    "[[work_streams]]",
+    &[
+        "id",
+        "name",
+        "capacity",
+        "stream_source",
+        "auto_close_after_inactivity_minutes",
+        "distribution_mode",
+        "notification",
+        "screen_pop_timeout_seconds",
+        "assign_after_decline_minutes",
+        "allowed_presences",
+        "context_variables",
+        "state",
+        "routing_queue",
+        "entities",
+    ],
+);
+pub(super) const CONTEXT_VARIABLE: Keys =
+    keys("[[work_streams.context_variables]]", &["display_name", "name", "kind", "state"]);
+pub(super) const ENTITY: Keys =
+    keys("[[work_streams.entities]]", &["id", "entity_logical_name", "entity_set_name", "relationship_name", "state"]);

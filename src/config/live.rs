@@ -1,0 +1,200 @@
+//! The configuration that is effective now, and how another one takes its place.
+//!
+//! Readers take the whole of it with one atomic load and never wait, whatever a reload does. Reloads stand in line. A
+//! reading with faults changes nothing but [`ReloadStatus`]: the last good configuration stays.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::fault::{Fault, Faults};
+use super::load::{self, Attempt, Config, Origin, Overrides};
+use super::settings::{Effective, Process};
+use super::sources::Sources;
+use crate::domain::time::Timestamp;
+
+/// The configuration of a running gateway.
+#[derive(Debug)]
+pub struct Live {
+    process: Process,
+    origin: Origin,
+    overrides: Overrides,
+    effective: ArcSwap<Effective>,
+    status: ArcSwap<ReloadStatus>,
+    generation: watch::Sender<u64>,
+    /// Held for the length of a reload.
+    last: Mutex<Last>,
+}
+
+/// What is known from the last reading.
+#[derive(Debug)]
+struct Last {
+    /// Of the last good one.
+    digest: [u8; 32],
+    /// What to watch; also known after faults.
+    sources: Sources,
+}
+
+/// How the last reload went, or the start if there was none.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadStatus {
+    /// Whether what stands in the files is what is effective.
+    pub ok: bool,
+    /// When that was found out.
+    pub at: Timestamp,
+    /// What is wrong with the files; empty when `ok`.
+    pub faults: Vec<Fault>,
+    /// The generation that is effective.
+    pub generation: u64,
+    /// Settings that have changed but need a restart (see [`ReloadOutcome::Applied`]).
+    pub restart_needed: Vec<String>,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// The files mean what is effective already.
+    Unchanged,
+    /// A new configuration is effective.
+    Applied {
+        /// Its generation.
+        generation: u64,
+        /// Settings of the process that are other than when it started, as they stand in `streamgate.toml`: they need a
+        /// restart.
+        restart_needed: Vec<String>,
+    },
+}
+
+impl Live {
+    /// Starts with this configuration.
+    pub fn new(config: Config) -> Self {
+        let Config { process, effective, origin, overrides, digest, watched, sources: _, warnings: _ } = config;
+        let generation = effective.catalog.generation();
+        let status =
+            ReloadStatus { ok: true, at: Timestamp::now(), faults: Vec::new(), generation, restart_needed: Vec::new() };
+        Self {
+            process,
+            origin,
+            overrides,
+            effective: ArcSwap::from_pointee(effective),
+            status: ArcSwap::from_pointee(status),
+            generation: watch::Sender::new(generation),
+            last: Mutex::new(Last { digest, sources: watched }),
+        }
+    }
+
+    /// What the process was started with.
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Where the configuration comes from.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The effective configuration, for as long as the answer to one request takes: cheap, and never a mixture of two.
+    pub fn current(&self) -> Guard<Arc<Effective>> {
+        self.effective.load()
+    }
+
+    /// The effective configuration, to keep.
+    pub fn snapshot(&self) -> Arc<Effective> {
+        self.effective.load_full()
+    }
+
+    /// How the last reload went.
+    pub fn status(&self) -> Arc<ReloadStatus> {
+        self.status.load_full()
+    }
+
+    /// Tells of every new generation, after it has become effective.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Reads the same files again, with the same overrides. Blocks on the disk: async callers use `spawn_blocking`.
+    ///
+    /// # Errors
+    /// All faults of all files; the last good configuration stays effective.
+    pub fn reload(&self) -> Result<ReloadOutcome, Faults> {
+        let mut last = self.last();
+        let generation = self.current().catalog.generation();
+        let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation));
+        last.sources = sources;
+        let config = match outcome {
+            Ok(config) => config,
+            Err(faults) => {
+                let restart_needed = self.status().restart_needed.clone();
+                self.set_status(generation, faults.clone().into_vec(), restart_needed);
+                return Err(faults);
+            }
+        };
+        let restart_needed = settings_that_differ(&self.process, &config.process);
+        if config.digest == last.digest {
+            self.set_status(generation, Vec::new(), restart_needed);
+            return Ok(ReloadOutcome::Unchanged);
+        }
+        let generation = config.effective.catalog.generation();
+        self.effective.store(Arc::new(config.effective));
+        last.digest = config.digest;
+        self.set_status(generation, Vec::new(), restart_needed.clone());
+        self.generation.send_replace(generation);
+        Ok(ReloadOutcome::Applied { generation, restart_needed })
+    }
+
+    /// What to watch, as of the last reading.
+    pub(super) fn sources(&self) -> Sources {
+        self.last().sources.clone()
+    }
+
+    fn set_status(&self, generation: u64, faults: Vec<Fault>, restart_needed: Vec<String>) {
+        let ok = faults.is_empty();
+        self.status.store(Arc::new(ReloadStatus { ok, at: Timestamp::now(), faults, generation, restart_needed }));
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        // What it guards is replaced field by field with finished values, so a panic elsewhere leaves it whole.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The settings in which two processes differ, as they stand in `streamgate.toml`.
+///
+/// The default rate limit is not among them: organizations take it when they are read, so a change is effective at
+/// once.
+fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
+    let Process { listen, admin_listen, public_host, public_scheme, data_dir, store, limits, log } = wanted;
+    let mut differing = Vec::new();
+    let mut compare = |name: &str, is: &dyn Debug, should_be: &dyn Debug| {
+        // Plain data without secrets, of which the debug text says everything.
+        if format!("{is:?}") != format!("{should_be:?}") {
+            differing.push(name.to_owned());
+        }
+    };
+    let (store_now, limits_now, log_now) = (&running.store, &running.limits, &running.log);
+    compare("listen", &running.listen, listen);
+    compare("admin_listen", &running.admin_listen, admin_listen);
+    compare("public_host", &running.public_host, public_host);
+    compare("public_scheme", &running.public_scheme, public_scheme);
+    compare("data_dir", &running.data_dir, data_dir);
+    compare("store.disk_reserve_bytes", &store_now.disk_reserve_bytes, &store.disk_reserve_bytes);
+    compare("store.duplicate_window_days", &store_now.duplicate_window, &store.duplicate_window);
+    compare("store.max_waiting_appends", &store_now.max_waiting_appends, &store.max_waiting_appends);
+    compare("limits.max_body_bytes", &limits_now.max_body_bytes, &limits.max_body_bytes);
+    compare("limits.max_in_flight_bytes", &limits_now.max_in_flight_bytes, &limits.max_in_flight_bytes);
+    compare("limits.max_connections_per_peer", &limits_now.max_connections_per_peer, &limits.max_connections_per_peer);
+    compare("limits.max_connections", &limits_now.max_connections, &limits.max_connections);
+    compare("limits.request_deadline_seconds", &limits_now.request_deadline, &limits.request_deadline);
+    compare("limits.keep_alive_seconds", &limits_now.keep_alive, &limits.keep_alive);
+    compare("limits.shutdown_grace_seconds", &limits_now.shutdown_grace, &limits.shutdown_grace);
+    let wrong = "limits.wrong_credentials_per_second";
+    compare(wrong, &limits_now.wrong_credentials_per_second, &limits.wrong_credentials_per_second);
+    compare("log.format", &log_now.format, &log.format);
+    compare("log.filter", &log_now.filter, &log.filter);
+    differing
+}
