@@ -57,6 +57,14 @@ impl Drop for WatchGuard {
 pub fn start(live: Arc<Live>) -> Result<WatchGuard, WatchError> {
     let signal = Arc::new(Signal::default());
     let teller = teller(&signal);
+    start_with(live, signal, teller)
+}
+
+fn start_with(
+    live: Arc<Live>,
+    signal: Arc<Signal>,
+    teller: Option<RecommendedWatcher>,
+) -> Result<WatchGuard, WatchError> {
     let watch = Watch { live, signal: Arc::clone(&signal), teller, watched: BTreeSet::new() };
     let thread = std::thread::Builder::new().name("config-watch".to_owned()).spawn(move || watch.run())?;
     Ok(WatchGuard { signal, thread: Some(thread) })
@@ -208,6 +216,15 @@ impl Watch {
             Ok(ReloadOutcome::Unchanged) => tracing::debug!("the configuration means what it meant"),
             Ok(ReloadOutcome::Applied { generation, restart_needed }) => {
                 tracing::info!(generation, "a changed configuration is effective");
+                for warning in &self.live.status().warnings {
+                    tracing::warn!(
+                        file = warning.file,
+                        line = warning.line,
+                        hint = warning.hint,
+                        "{}",
+                        warning.message
+                    );
+                }
                 if !restart_needed.is_empty() {
                     tracing::warn!(settings = restart_needed.join(", "), "changed settings need a restart");
                 }
