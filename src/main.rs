@@ -1,2 +1,7 @@
-//! The command.
-fn main() {}
+//! The `streamgate` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    streamgate::cli::main()
+}

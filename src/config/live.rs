@@ -24,7 +24,7 @@ pub struct Live {
     overrides: Overrides,
     effective: ArcSwap<Effective>,
     status: ArcSwap<ReloadStatus>,
-    generation: watch::Sender<u64>,
+    announced: watch::Sender<Arc<Effective>>,
     /// Held for the length of a reload.
     last: Mutex<Last>,
 }
@@ -75,6 +75,7 @@ impl Live {
     /// Starts with this configuration.
     pub fn new(config: Config) -> Self {
         let Config { process, effective, origin, overrides, digest, watched, warnings, sources: _ } = config;
+        let effective = Arc::new(effective);
         let generation = effective.catalog.generation();
         let status = ReloadStatus {
             ok: true,
@@ -88,9 +89,9 @@ impl Live {
             process,
             origin,
             overrides,
-            effective: ArcSwap::from_pointee(effective),
+            announced: watch::Sender::new(Arc::clone(&effective)),
+            effective: ArcSwap::new(effective),
             status: ArcSwap::from_pointee(status),
-            generation: watch::Sender::new(generation),
             last: Mutex::new(Last { digest, sources: watched }),
         }
     }
@@ -120,9 +121,9 @@ impl Live {
         self.status.load_full()
     }
 
-    /// Tells of every new generation, after it has become effective.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+    /// Holds the effective configuration and tells of every new one, after it has become effective.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Effective>> {
+        self.announced.subscribe()
     }
 
     /// Reads the same files again, with the same overrides. Blocks on the disk: async callers use `spawn_blocking`.
@@ -162,7 +163,7 @@ impl Live {
             return Ok(ReloadOutcome::Unchanged);
         }
         // Last, so that whoever hears of it finds everything in place.
-        self.generation.send_replace(generation);
+        self.announced.send_replace(self.snapshot());
         Ok(ReloadOutcome::Applied { generation, restart_needed })
     }
 

@@ -102,7 +102,7 @@ fn limits(main: &Table<'_>) -> LimitSettings {
     let default = LimitSettings {
         max_body_bytes: 1024 * 1024,
         max_in_flight_bytes: 64 * 1024 * 1024,
-        max_connections_per_peer: 64,
+        max_connections_per_peer: 1_024,
         max_connections: 4_096,
         request_deadline: SECOND * 10,
         keep_alive: SECOND * 15,
@@ -145,6 +145,9 @@ pub(super) fn rate_limit(table: &Table<'_>, default: RateLimit) -> RateLimit {
     }
 }
 
+/// The server underneath announces each of its threads at `info`, which tells an operator nothing.
+const DEFAULT_FILTER: &str = "info,actix_server=warn";
+
 fn log(main: &Table<'_>) -> LogSettings {
     let table = main.table("log", keys::LOG);
     let chosen = table.and_then(|table| {
@@ -159,7 +162,10 @@ fn log(main: &Table<'_>) -> LogSettings {
             read.map(|_| text.to_owned()).map_err(|error| format!("is not a log filter: {error}"))
         })
     });
-    LogSettings { format: chosen.unwrap_or_else(by_itself), filter: filter.unwrap_or_else(|| "info".to_owned()) }
+    LogSettings {
+        format: chosen.unwrap_or_else(by_itself),
+        filter: filter.unwrap_or_else(|| DEFAULT_FILTER.to_owned()),
+    }
 }
 
 /// When a delivery is tried again, and when it is given up.

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::sync::watch::Receiver;
 
 use super::*;
-use crate::config::{Live, Overrides, load};
+use crate::config::{Effective, Live, Overrides, load};
 
 const CONTOSO: &str = "[organization]\nid = \"0f3b1c52-6d1e-4a0b-9a4e-3c1d7b8f2a10\"\nunique_name = \"contoso\"\n";
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Watched {
     folder: tempfile::TempDir,
     live: Arc<Live>,
-    told: Receiver<u64>,
+    told: Receiver<Arc<Effective>>,
     _guard: WatchGuard,
 }
 
@@ -39,10 +39,8 @@ impl Watched {
 
     /// Waits until the organization is called this.
     async fn until_named(&mut self, wanted: &str) {
-        let live = Arc::clone(&self.live);
-        let is_named = |_: &u64| {
-            let current = live.current();
-            current.catalog.organization_named("contoso").is_some_and(|organization| *organization.name == *wanted)
+        let is_named = |effective: &Arc<Effective>| {
+            effective.catalog.organization_named("contoso").is_some_and(|organization| *organization.name == *wanted)
         };
         let told = tokio::time::timeout(DEADLINE, self.told.wait_for(is_named)).await;
         assert!(told.is_ok_and(|told| told.is_ok()), "{wanted}: {:?}", self.live.status());

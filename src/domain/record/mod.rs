@@ -169,21 +169,27 @@ impl RecordCreated {
         let slots = Slots::read(text)?;
         json::check_shape(text, 0).map_err(|fault| Malformed::body(format!("The body {fault}.")))?;
 
+        // In the contract's order, so that the first fault is the one that is told.
+        let organization = slots.guid(Property::OrganizationId)?.into();
+        let work_stream = slots.guid(Property::WorkStreamId)?.into();
         let entity_logical_name = slots.logical_name(Property::EntityLogicalName)?;
+        let entity_set_name = slots.logical_name(Property::EntitySetName)?;
+        let record_id = slots.guid(Property::RecordId)?.into();
         let relationship_name = match slots.optional_string(Property::RelationshipName)? {
             None => entity_logical_name.default_relationship(),
             Some(text) if text.trim().is_empty() => entity_logical_name.default_relationship(),
             Some(text) => LogicalName::parse_relationship(&text)
                 .map_err(|fault| Malformed::property(Property::RelationshipName, fault, A_NAME))?,
         };
+        let details = slots.details()?;
         Ok(Self {
-            organization: slots.guid(Property::OrganizationId)?.into(),
-            work_stream: slots.guid(Property::WorkStreamId)?.into(),
-            entity_set_name: slots.logical_name(Property::EntitySetName)?,
-            record_id: slots.guid(Property::RecordId)?.into(),
-            details: slots.details()?,
+            organization,
+            work_stream,
             entity_logical_name,
+            entity_set_name,
+            record_id,
             relationship_name,
+            details,
         })
     }
 

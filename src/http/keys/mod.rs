@@ -89,7 +89,7 @@ impl Authenticator {
             ([], [authorization]) => self.bearer(authorization, now),
             (_, []) => ambiguous("`X-Api-Key` was given more than once; send one key"),
             ([], _) => ambiguous("`Authorization` was given more than once; send one token"),
-            (_, _) => ambiguous("both `X-Api-Key` and `Authorization` were given; send one of them"),
+            (_, _) => ambiguous("Both `X-Api-Key` and `Authorization` were given; send one of them"),
         }
     }
 

@@ -13,7 +13,7 @@
 //! | 3xx | permanent | not followed; the URL in the configuration is not the final one |
 //! | 400, 413, 414, 415, 422, 431 | permanent | this record will never be taken, and must not block those behind it |
 //! | 401, 402, 403, 404, 405, 407, 410 | temporary, down | a receiver that is configured wrongly heals; waiting loses nothing, and the age limit ends it |
-//! | 408, 425, 429, 5xx | temporary, down | the classic reasons to try again; `Retry-After` is honoured |
+//! | 408, 425, 429, 5xx | temporary, down | the classic reasons to try again; `Retry-After` of a 429 or 503 is honoured |
 //! | any other 4xx | temporary | unclear (409, 423, …): try again, without blaming the destination |
 //! | no connection, no answer in time, a broken answer, a refused address | temporary, down | the network, the receiver or its name is at fault |
 //!

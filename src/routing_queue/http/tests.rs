@@ -1,3 +1,5 @@
+//! Deliveries over real sockets: to a well-behaved receiver, and to one that does everything wrong.
+
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 

@@ -1,3 +1,5 @@
+//! Leasing, completing and releasing work items, on a store in memory.
+
 use super::*;
 use crate::domain::access::OrganizationScope;
 use crate::domain::record::RecordDetails;

@@ -1,3 +1,5 @@
+//! The dispatcher, cranked by hand: fair shares, breakers, retries, and nothing lost.
+
 mod bench;
 
 use std::sync::atomic::Ordering;

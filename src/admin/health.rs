@@ -1,0 +1,71 @@
+//! Is it alive, does it take records, and how much of everything.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::Desk;
+use crate::domain::access::Permission;
+use crate::http::answer;
+use crate::http::problem::Problem;
+use crate::store::Refusing;
+use crate::telemetry::{METRICS_MEDIA_TYPE, Moment};
+
+/// `GET /health/live`: the process answers.
+pub(super) async fn live() -> HttpResponse {
+    std::future::ready(answer::json(StatusCode::OK, &serde_json::json!({ "status": "live" }))).await
+}
+
+/// Why no records are taken; `None` when they are.
+fn obstacle(desk: &Desk) -> Option<&'static str> {
+    if desk.door.is_draining() {
+        return Some("draining");
+    }
+    desk.door.store().stats().refusing.map(|refusing| match refusing {
+        Refusing::Full => "store-full",
+        Refusing::Broken => "store-broken",
+        Refusing::Closing => "draining",
+    })
+}
+
+/// `GET /health/ready`: 200 while records are taken, 503 with the reason while they are not.
+pub(super) async fn ready(desk: web::Data<Desk>) -> HttpResponse {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body {
+        status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+        catalog_generation: u64,
+        configuration: &'static str,
+    }
+    let reason = obstacle(&desk);
+    let body = Body {
+        status: if reason.is_none() { "ready" } else { "not-ready" },
+        reason,
+        catalog_generation: desk.live.current().catalog.generation(),
+        configuration: if desk.live.status().ok { "good" } else { "last-good" },
+    };
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    std::future::ready(answer::json(status, &body)).await
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
+    if !desk.loopback {
+        desk.door.admit(&request, &[Permission::Admin])?;
+    }
+    let moment = Moment {
+        store: desk.door.store().stats(),
+        in_flight_bytes: desk.door.body_limits().budget.held_bytes(),
+        catalog_generation: desk.live.current().catalog.generation(),
+        reload_ok: desk.live.status().ok,
+        ready: obstacle(&desk).is_none(),
+    };
+    let text = desk.door.metrics().render(&moment);
+    let response = HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(METRICS_MEDIA_TYPE)))
+        .body(text);
+    std::future::ready(Ok(response)).await
+}

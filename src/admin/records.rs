@@ -1,0 +1,169 @@
+//! Stored records: list them, look at one, give dead letters another chance.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Desk;
+use crate::domain::access::{OrganizationScope, Permission};
+use crate::domain::ids::{Guid, OrganizationId, ReceiptId};
+use crate::http::answer;
+use crate::http::caller::Visit;
+use crate::http::problem::{Code, Problem};
+use crate::store::{DeliveryState, ListQuery, Page, ReceiptStatus, RequeueQuery};
+
+/// Most records on one page.
+const LONGEST_PAGE: usize = 500;
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListParameters {
+    organization_id: Option<String>,
+    work_stream_id: Option<String>,
+    state: Option<String>,
+    limit: Option<usize>,
+    before: Option<i64>,
+}
+
+fn malformed(field: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::malformed(Some(field), detail, format!("Correct the query parameter `{field}`."))
+}
+
+fn parameters<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    web::Query::<T>::from_query(request.query_string()).map(web::Query::into_inner).map_err(|fault| {
+        Problem::malformed(None, format!("The query cannot be read: {fault}."), "Correct the query parameters.")
+    })
+}
+
+fn guid(field: &'static str, text: Option<&String>) -> Result<Option<Guid>, Problem> {
+    text.map(|text| Guid::parse(text).map_err(|fault| malformed(field, format!("`{field}` {fault}.")))).transpose()
+}
+
+/// The organization that a request is limited to: the one it names, or the only one that the credential has.
+fn organization(visit: &Visit, named: Option<Guid>) -> Result<Option<OrganizationId>, Problem> {
+    let named = named.map(OrganizationId::from);
+    match (&visit.caller().organizations, named) {
+        (OrganizationScope::All, named) => Ok(named),
+        (OrganizationScope::Only(_), Some(named)) if visit.caller().sees(&named) => Ok(Some(named)),
+        (OrganizationScope::Only(_), Some(_)) => Err(Problem::nothing_here()),
+        (OrganizationScope::Only(own), None) => match (own.len(), own.first()) {
+            (1, Some(only)) => Ok(Some(*only)),
+            _ => Err(malformed("organizationId", "This credential has several organizations; say which one.")),
+        },
+    }
+}
+
+/// `GET /admin/v1/records`.
+pub(super) async fn list(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
+    #[derive(Serialize)]
+    struct Body<T> {
+        value: Vec<T>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<i64>,
+    }
+    let visit = desk.door.admit(&request, &[Permission::Admin])?;
+    let parameters: ListParameters = parameters(&request)?;
+    let state = match parameters.state.as_deref() {
+        None => None,
+        Some(name) => Some(DeliveryState::ALL.into_iter().find(|state| state.name() == name).ok_or_else(|| {
+            let known = DeliveryState::ALL.map(DeliveryState::name).join(", ");
+            malformed("state", format!("`state` must be one of {known}."))
+        })?),
+    };
+    let query = ListQuery {
+        organization: organization(&visit, guid("organizationId", parameters.organization_id.as_ref())?)?,
+        work_stream: guid("workStreamId", parameters.work_stream_id.as_ref())?.map(Into::into),
+        state,
+        before: parameters.before,
+        limit: parameters.limit.unwrap_or(50).clamp(1, LONGEST_PAGE),
+    };
+    let Page { records, next } = desk.door.store().list(query).await?;
+    Ok(answer::json(StatusCode::OK, &Body { value: records.iter().map(answer::receipt).collect(), next }))
+}
+
+/// A receipt of the caller's, or the 404 that it does not exist.
+async fn visible(desk: &Desk, visit: &Visit, text: &str) -> Result<ReceiptStatus, Problem> {
+    let unknown = || {
+        Problem::new(
+            Code::ReceiptUnknown,
+            "There is no such receipt for this credential.",
+            "`streamgate records list` shows the receipts there are.",
+        )
+    };
+    let id = ReceiptId::parse(text).map_err(|_| unknown())?;
+    let status = desk.door.store().receipt(id).await?;
+    status.filter(|status| visit.caller().sees(&status.summary.organization)).ok_or_else(unknown)
+}
+
+/// `GET /admin/v1/records/{receiptId}?details=true`.
+pub(super) async fn show(
+    request: HttpRequest,
+    path: web::Path<String>,
+    desk: web::Data<Desk>,
+) -> Result<HttpResponse, Problem> {
+    #[derive(serde::Deserialize)]
+    struct Parameters {
+        #[serde(default)]
+        details: bool,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct WithDetails<'a, T> {
+        receipt: T,
+        entity_set_name: &'a str,
+        relationship_name: &'a str,
+        record_details: &'a RawValue,
+    }
+    let visit = desk.door.admit(&request, &[Permission::Admin])?;
+    let Parameters { details } = parameters(&request)?;
+    let status = visible(&desk, &visit, &path).await?;
+    let receipt = answer::receipt(&status);
+    if !details {
+        return Ok(answer::json(StatusCode::OK, &receipt));
+    }
+    let record = desk.door.store().record(status.summary.receipt).await?.ok_or_else(Problem::nothing_here)?;
+    let record_details = record.details.as_text().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+    let record_details = record_details.ok_or_else(|| {
+        Problem::new(
+            Code::StoreUnavailable,
+            "The stored details cannot be read.",
+            "Stop the gateway and check its store.",
+        )
+    })?;
+    let body = WithDetails {
+        receipt,
+        entity_set_name: record.entity_set_name.as_str(),
+        relationship_name: record.relationship_name.as_str(),
+        record_details,
+    };
+    Ok(answer::json(StatusCode::OK, &body))
+}
+
+fn requeued(count: u64) -> HttpResponse {
+    answer::json(StatusCode::OK, &serde_json::json!({ "requeued": count }))
+}
+
+/// `POST /admin/v1/records/{receiptId}/requeue`.
+pub(super) async fn requeue_one(
+    request: HttpRequest,
+    path: web::Path<String>,
+    desk: web::Data<Desk>,
+) -> Result<HttpResponse, Problem> {
+    let visit = desk.door.admit(&request, &[Permission::Admin])?;
+    let status = visible(&desk, &visit, &path).await?;
+    Ok(requeued(desk.door.store().requeue(RequeueQuery::One(status.summary.receipt)).await?))
+}
+
+/// `POST /admin/v1/records/requeue?organizationId=…`: every dead letter.
+pub(super) async fn requeue_all(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Parameters {
+        organization_id: Option<String>,
+    }
+    let visit = desk.door.admit(&request, &[Permission::Admin])?;
+    let Parameters { organization_id } = parameters(&request)?;
+    let organization = organization(&visit, guid("organizationId", organization_id.as_ref())?)?;
+    Ok(requeued(desk.door.store().requeue(RequeueQuery::All { organization }).await?))
+}

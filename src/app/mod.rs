@@ -1,0 +1,242 @@
+//! The composition root: the one place that knows which engine stands behind which port.
+//!
+//! [`App::build`] opens everything and binds the sockets, so that whoever calls it knows the addresses; [`App::run`]
+//! serves until the given future ends, then stops in order: no new requests, those under way finish, deliveries under
+//! way finish, the store closes.
+
+mod development;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::web;
+use tokio::runtime::Runtime;
+
+pub use development::DevelopmentKey;
+
+use crate::admin::{self, Desk};
+use crate::config::settings::{LimitSettings, Process};
+use crate::config::watch::{self, WatchGuard};
+use crate::config::{Config, Live};
+use crate::forward::breaker::BreakerState;
+use crate::forward::observer::{Observer, TryOutcome};
+use crate::forward::{Forwarder, ForwarderHandle, Nudge};
+use crate::http::door::{Door, DoorParts};
+use crate::http::frame::frame;
+use crate::http::keys::JwksService;
+use crate::http::server::{ServerSettings, serve};
+use crate::intake::Intake;
+use crate::store::Store;
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::telemetry::Metrics;
+
+/// A gateway that is ready to serve.
+pub struct App {
+    process: Process,
+    live: Arc<Live>,
+    door: web::Data<Door>,
+    metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
+    forwarder: ForwarderHandle,
+    public: TcpListener,
+    admin: TcpListener,
+    development_key: Option<DevelopmentKey>,
+    _watch: WatchGuard,
+    background: Runtime,
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A socket cannot be bound.
+    #[error(
+        "cannot listen on {address}: {cause}. Choose another address with --listen or --admin-listen, or stop what listens there"
+    )]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The development key cannot be kept.
+    #[error("the development key: {0}")]
+    DevelopmentKey(io::Error),
+    /// A thread, a runtime or a file watch cannot be started.
+    #[error("cannot start {what}: {cause}")]
+    System {
+        /// What was to be started.
+        what: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl App {
+    /// Opens the store, binds both listeners, starts what runs in the background.
+    ///
+    /// # Errors
+    /// [`BuildError`] says what is in the way; nothing is left running.
+    pub fn build(config: Config) -> Result<Self, BuildError> {
+        install_crypto_provider();
+        let process = config.process.clone();
+        let public = bind(process.listen)?;
+        let admin = bind(process.admin_listen)?;
+        let store: Arc<dyn Store> = SqliteStore::open(&process.data_dir, &process.store)?;
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("background")
+            .enable_all()
+            .build()
+            .map_err(|cause| BuildError::System { what: "the background runtime", cause })?;
+        let development_key = development_key(&config, &process)?;
+        let metrics = Arc::new(Metrics::new());
+        let live = Arc::new(Live::new(config));
+        let watch = watch::start(Arc::clone(&live))
+            .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
+        let nudge = Nudge::default();
+        let forwarder = Forwarder::new(Arc::clone(&store), live.subscribe(), nudge.clone())
+            .observed_by(Arc::new(CountedDeliveries(Arc::clone(&metrics))))
+            .start()
+            .map_err(|cause| BuildError::System { what: "the forwarder", cause })?;
+        let door = web::Data::new(Door::new(
+            &process,
+            DoorParts {
+                live: Arc::clone(&live),
+                jwks: JwksService::new(background.handle().clone()),
+                development_key: development_key.as_ref().map(|key| key.settings.clone()),
+                intake: Intake::new(Arc::clone(&store), Arc::new(move || nudge.nudge())),
+                store: Arc::clone(&store),
+                metrics: Arc::clone(&metrics),
+            },
+        ));
+        Ok(Self {
+            process,
+            live,
+            door,
+            metrics,
+            store,
+            forwarder,
+            public,
+            admin,
+            development_key,
+            _watch: watch,
+            background,
+        })
+    }
+
+    /// Where the public listener is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn public_address(&self) -> io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Where the second listener is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// The development key, where one is in use.
+    pub const fn development_key(&self) -> Option<&DevelopmentKey> {
+        self.development_key.as_ref()
+    }
+
+    /// The configuration, for whoever reloads it.
+    pub const fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Serves until `shutdown` ends, then stops in order. Must run within an actix system.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let admin_limits = LimitSettings { shutdown_grace: Duration::from_secs(1), ..self.process.limits.clone() };
+        let loopback = self.admin.local_addr()?.ip().is_loopback();
+        let desk = web::Data::new(Desk { door: self.door.clone(), live: Arc::clone(&self.live), loopback });
+        let metrics = web::Data::new(Arc::clone(&self.metrics));
+
+        let (door, counted) = (self.door.clone(), metrics.clone());
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        let settings = ServerSettings { name: "public", workers, limits: self.process.limits.clone() };
+        let public = serve(self.public, &settings, &self.door, move || {
+            actix_web::App::new()
+                .app_data(door.clone())
+                .app_data(counted.clone())
+                .wrap(from_fn(frame))
+                .configure(crate::http::routes)
+        })?;
+        let settings = ServerSettings { name: "admin", workers: 1, limits: admin_limits };
+        let admin = serve(self.admin, &settings, &self.door, move || {
+            actix_web::App::new()
+                .app_data(desk.clone())
+                .app_data(metrics.clone())
+                .wrap(from_fn(frame))
+                .configure(admin::routes)
+        })?;
+        let (public_handle, admin_handle) = (public.handle(), admin.handle());
+        let grace = self.process.limits.shutdown_grace;
+        let (door, forwarder, store) = (self.door, self.forwarder, self.store);
+        let stop = async move {
+            shutdown.await;
+            tracing::info!("stopping: no new requests are taken");
+            door.drain();
+            public_handle.stop(true).await;
+            forwarder.stop(grace.min(Duration::from_secs(2))).await;
+            store.close().await;
+            admin_handle.stop(true).await;
+        };
+        let (public_end, admin_end, ()) = tokio::join!(public, admin, stop);
+        self.background.shutdown_background();
+        public_end.and(admin_end)
+    }
+}
+
+/// Installs the one crypto provider of the process; every TLS client needs it. That it is installed already is no fault.
+pub fn install_crypto_provider() {
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
+    TcpListener::bind(address).map_err(|cause| BuildError::Listen { address, cause })
+}
+
+/// A key of our own where nobody configured a credential; that this is on loopback was checked with the configuration.
+fn development_key(config: &Config, process: &Process) -> Result<Option<DevelopmentKey>, BuildError> {
+    let credentials = &config.effective.credentials;
+    if !credentials.api_keys.is_empty() || !credentials.issuers.is_empty() {
+        return Ok(None);
+    }
+    DevelopmentKey::in_data_dir(&process.data_dir).map(Some).map_err(BuildError::DevelopmentKey)
+}
+
+/// The forwarder's observer: every try is counted.
+struct CountedDeliveries(Arc<Metrics>);
+
+impl Observer for CountedDeliveries {
+    fn tried(&self, routing_queue: &str, outcome: TryOutcome, seconds: f64) {
+        self.0.delivery_tried(routing_queue, outcome.name(), seconds);
+    }
+
+    fn dead_lettered(&self, routing_queue: &str) {
+        self.0.delivery_given_up(routing_queue);
+    }
+
+    fn breaker(&self, routing_queue: &str, state: BreakerState) {
+        self.0.breaker(routing_queue, state != BreakerState::Closed);
+    }
+
+    fn unconfigured(&self, records: u64) {
+        self.0.unconfigured(records);
+    }
+}

@@ -1,0 +1,160 @@
+//! How commands talk to a running gateway: its address, a key, and answers that are either JSON or a problem.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, Url};
+use serde_json::Value;
+
+use super::output::printable;
+use super::{Exit, Failure};
+
+/// Where the gateway is, and who asks.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ClientArgs {
+    /// The gateway's public address.
+    #[arg(long, global = true, env = "STREAMGATE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: Url,
+    /// The gateway's administration address.
+    #[arg(
+        long,
+        global = true,
+        env = "STREAMGATE_ADMIN_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8081"
+    )]
+    admin_url: Url,
+    /// The API key. Better in the environment than on the command line, where others can see it.
+    #[arg(long, global = true, env = "STREAMGATE_API_KEY", hide_env_values = true, value_name = "KEY")]
+    key: Option<String>,
+    /// A file that holds the API key, used when no key is given. The gateway writes its development key here.
+    #[arg(long, global = true, value_name = "FILE", default_value = "streamgate-data/development.key")]
+    key_file: PathBuf,
+}
+
+/// Which of the gateway's two listeners.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Listener {
+    Public,
+    Admin,
+}
+
+/// An answer: its status and its JSON body.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    /// The problem in words: what is wrong and what to do.
+    pub(super) fn problem(&self) -> String {
+        let text = |name: &str| printable(self.body.get(name).and_then(Value::as_str).unwrap_or_default());
+        format!("{} {}: {} {}", self.status.as_u16(), text("code"), text("detail"), text("action"))
+    }
+
+    /// The body of a success, or the problem as a failure.
+    pub(super) fn success(self) -> Result<Value, Failure> {
+        if self.status.is_success() {
+            return Ok(self.body);
+        }
+        let mut message = self.problem();
+        if self.status == StatusCode::UNAUTHORIZED {
+            message.push_str(" (Give the key with --key, --key-file or STREAMGATE_API_KEY.)");
+        }
+        Err(Failure::new(Exit::Refused, message))
+    }
+}
+
+/// A connection to a running gateway.
+pub(super) struct Client {
+    http: reqwest::Client,
+    args: ClientArgs,
+    key: String,
+}
+
+impl Client {
+    pub(super) fn new(args: &ClientArgs) -> Result<Self, Failure> {
+        let key = match &args.key {
+            Some(key) => key.clone(),
+            None => std::fs::read_to_string(&args.key_file).map_err(|fault| {
+                Failure::new(
+                    Exit::Usage,
+                    format!(
+                        "no API key: --key and STREAMGATE_API_KEY are not set, and {} cannot be read ({fault}). \
+                         Give a key, or name the file that holds it with --key-file.",
+                        args.key_file.display()
+                    ),
+                )
+            })?,
+        };
+        let mut http =
+            reqwest::Client::builder().timeout(Duration::from_secs(30)).redirect(reqwest::redirect::Policy::none());
+        if is_loopback(&args.url) && is_loopback(&args.admin_url) {
+            // A proxy could not reach this machine's loopback, and must not learn the key.
+            http = http.no_proxy();
+        }
+        let http = http
+            .build()
+            .map_err(|fault| Failure::new(Exit::Refused, format!("the HTTP client cannot start: {fault}")))?;
+        Ok(Self { http, args: args.clone(), key: key.trim().to_owned() })
+    }
+
+    /// One request. A body is sent as JSON, byte for byte.
+    pub(super) async fn send(
+        &self,
+        listener: Listener,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, Failure> {
+        let base = match listener {
+            Listener::Public => &self.args.url,
+            Listener::Admin => &self.args.admin_url,
+        };
+        let url = base
+            .join(path)
+            .map_err(|fault| Failure::new(Exit::Usage, format!("`{base}` and `{path}` make no address: {fault}")))?;
+        let mut request = self.http.request(method, url.clone()).header("x-api-key", &self.key);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let unreachable = |fault: reqwest::Error| {
+            let cause = std::error::Error::source(&fault).map_or_else(|| fault.to_string(), ToString::to_string);
+            Failure::new(
+                Exit::Unreachable,
+                format!("no answer from {url}: {cause}. Is the gateway running, and are --url and --admin-url right?"),
+            )
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let text = response.text().await.map_err(unreachable)?;
+        let body = serde_json::from_str(&text).map_err(|_| {
+            Failure::new(
+                Exit::Refused,
+                format!("{url} answered {status} with something that is not JSON. Is that a Streamgate?"),
+            )
+        })?;
+        Ok(Answer { status, body })
+    }
+}
+
+/// Whether the address is on this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => {
+            host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
+}
+
+/// Runs a command's requests to their end.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| Failure::new(Exit::Refused, format!("the runtime cannot start: {fault}")))?
+        .block_on(future)
+}

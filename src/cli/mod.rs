@@ -1,0 +1,148 @@
+//! The command line: one file per command, and this page for what they have in common.
+//!
+//! Data goes to standard output, everything else to standard error. With `--json`, data is JSON for machines. A failed
+//! command says what is wrong, where, and what to do next; its exit code says which kind of failure it was
+//! ([`Exit`]).
+
+mod check;
+mod client;
+mod completions;
+mod keys;
+mod listen;
+mod output;
+mod records;
+mod serve;
+mod test_connection;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use output::Output;
+
+/// Takes created records from flows, answers a truthful 202 or 404, and never loses what it accepted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "streamgate",
+    version,
+    max_term_width = 110,
+    after_help = "Start here:\n  streamgate                    start with config/streamgate.toml, or with a built-in example\n  \
+                  streamgate check              find every fault in the configuration\n  \
+                  streamgate test-connection    run the test operation until it earns a 202\n  \
+                  streamgate listen             receive events on this machine and check their signatures\n\n\
+                  Exit codes: 0 done, 1 refused or faulty, 2 wrong usage, 3 configuration faults,\n  \
+                  4 gateway not reachable, 5 store not usable."
+)]
+struct Cli {
+    /// Print data as JSON, for machines.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the gateway (the default).
+    Serve(serve::ServeArgs),
+    /// Check the configuration: all faults at once, with file, line and hint.
+    Check(check::CheckArgs),
+    /// Run the connector's test operation until it earns a 202, saying why each time it does not.
+    TestConnection(test_connection::TestConnectionArgs),
+    /// Receive events on this machine, check their signatures, and print them.
+    Listen(listen::ListenArgs),
+    /// Look at stored records, ask what would become of one, requeue dead letters.
+    Records(records::RecordsArgs),
+    /// Make API keys.
+    Keys(keys::KeysArgs),
+    /// Print a completion script for your shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The gateway refused, or what was looked at is faulty.
+    Refused = 1,
+    /// The command line is wrong (clap's own code).
+    Usage = 2,
+    /// The configuration has faults.
+    Configuration = 3,
+    /// The gateway cannot be reached.
+    Unreachable = 4,
+    /// The store cannot be used: held by another process, damaged, or not writable.
+    Store = 5,
+}
+
+/// Why a command failed: what is wrong and what to do, for a person.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(fault: std::io::Error) -> Self {
+        Self::new(Exit::Refused, fault.to_string())
+    }
+}
+
+/// An error and everything behind it, on one line.
+fn with_causes(fault: &dyn std::error::Error) -> String {
+    let mut text = fault.to_string();
+    let mut cause = fault.source();
+    while let Some(behind) = cause {
+        let behind_text = behind.to_string();
+        // Some errors already say their cause.
+        if !text.ends_with(&behind_text) {
+            text.push_str(": ");
+            text.push_str(&behind_text);
+        }
+        cause = behind.source();
+    }
+    text
+}
+
+/// Runs the command line and says how it ended.
+pub fn main() -> ExitCode {
+    crate::app::install_crypto_provider();
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    let outcome = match cli.command {
+        None => serve::run(&cli.serve, &output),
+        Some(Command::Serve(args)) => serve::run(&args, &output),
+        Some(Command::Check(args)) => check::run(&args, &output),
+        Some(Command::TestConnection(args)) => test_connection::run(&args, &output),
+        Some(Command::Listen(args)) => listen::run(&args, &output),
+        Some(Command::Records(args)) => records::run(&args, &output),
+        Some(Command::Keys(args)) => keys::run(&args, &output),
+        Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
+    };
+    match outcome {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            output.failure(&failure.message);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,241 @@
+//! `streamgate records …`: what is stored, what became of it, what would become of it, and another chance for dead
+//! letters. Works over the running gateway's interfaces, which alone may touch the store.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::client::{Client, ClientArgs, Listener, block_on};
+use super::output::{Output, columns, printable};
+use super::{Exit, Failure};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RecordsArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(subcommand)]
+    command: RecordsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RecordsCommand {
+    /// List records, newest first.
+    List {
+        /// Only this organization's (GUID).
+        #[arg(long, value_name = "GUID")]
+        organization_id: Option<String>,
+        /// Only those that stand here.
+        #[arg(long)]
+        state: Option<StateArg>,
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        /// Start after this position, as the last list said.
+        #[arg(long, value_name = "POSITION")]
+        before: Option<i64>,
+    },
+    /// Show one record: where it stands, and why it went where it went.
+    Show {
+        /// The receipt ID of a 202.
+        receipt_id: String,
+        /// Print the record details too, byte for byte.
+        #[arg(long)]
+        details: bool,
+    },
+    /// Ask what would become of a record, check by check, without storing it.
+    Explain {
+        /// A file with the body that a flow would post; `-` for standard input.
+        file: PathBuf,
+    },
+    /// Make dead letters pending again.
+    Requeue {
+        /// The receipt ID of one dead letter.
+        #[arg(required_unless_present = "all")]
+        receipt_id: Option<String>,
+        /// Requeue all dead letters, of one organization where --organization-id is given.
+        #[arg(long, conflicts_with = "receipt_id")]
+        all: bool,
+        /// Only this organization's (GUID).
+        #[arg(long, value_name = "GUID", requires = "all")]
+        organization_id: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StateArg {
+    Accepted,
+    Delivering,
+    Delivered,
+    DeadLettered,
+}
+
+impl StateArg {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Delivering => "delivering",
+            Self::Delivered => "delivered",
+            Self::DeadLettered => "dead-lettered",
+        }
+    }
+}
+
+pub(super) fn run(args: &RecordsArgs, output: &Output) -> Result<Exit, Failure> {
+    let client = Client::new(&args.client)?;
+    block_on(async {
+        match &args.command {
+            RecordsCommand::List { organization_id, state, limit, before } => {
+                let mut query = vec![("limit", limit.to_string())];
+                query.extend(organization_id.clone().map(|id| ("organizationId", id)));
+                query.extend(state.map(|state| ("state", state.name().to_owned())));
+                query.extend(before.map(|before| ("before", before.to_string())));
+                list(&client, &query, output).await
+            }
+            RecordsCommand::Show { receipt_id, details } => show(&client, receipt_id, *details, output).await,
+            RecordsCommand::Explain { file } => explain(&client, file, output).await,
+            RecordsCommand::Requeue { receipt_id, organization_id, .. } => {
+                requeue(&client, receipt_id.as_deref(), organization_id.as_deref(), output).await
+            }
+        }
+    })
+}
+
+/// A path with its query, escaped.
+fn with_query(path: &str, query: &[(&str, String)]) -> String {
+    let mut url = reqwest::Url::parse("http://gateway").map(|mut url| {
+        url.set_path(path);
+        url
+    });
+    if let Ok(url) = &mut url {
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        return url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    }
+    path.to_owned()
+}
+
+/// A text member of an answer, safe to print.
+fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        Some(Value::String(text)) => printable(text),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => printable(&other.to_string()),
+    }
+}
+
+async fn list(client: &Client, query: &[(&str, String)], output: &Output) -> Result<Exit, Failure> {
+    let path = with_query("/admin/v1/records", query);
+    let body = client.send(Listener::Admin, Method::GET, &path, None).await?.success()?;
+    if output.is_json() {
+        output.json(&body)?;
+        return Ok(Exit::Done);
+    }
+    let records = body.get("value").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if records.is_empty() {
+        output.note("No records.")?;
+        return Ok(Exit::Done);
+    }
+    let names = ["acceptedAt", "state", "attempts", "entityLogicalName", "recordId", "queue", "receiptId", "lastError"];
+    let mut rows = vec![
+        ["ACCEPTED", "STATE", "TRIES", "ENTITY", "RECORD", "QUEUE", "RECEIPT", "LAST ERROR"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(records.iter().map(|record| names.map(|name| text(record, name)).to_vec()));
+    for line in columns(&rows) {
+        output.line(line)?;
+    }
+    if let Some(next) = body.get("next").and_then(Value::as_i64) {
+        output.note(format!("There are more: add --before {next}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn show(client: &Client, receipt_id: &str, details: bool, output: &Output) -> Result<Exit, Failure> {
+    let path = with_query(&format!("/admin/v1/records/{receipt_id}"), &[("details", details.to_string())]);
+    let body = client.send(Listener::Admin, Method::GET, &path, None).await?.success()?;
+    if output.is_json() {
+        output.json(&body)?;
+        return Ok(Exit::Done);
+    }
+    let members = body.as_object().into_iter().flatten();
+    let mut rows = Vec::new();
+    for (name, value) in members {
+        match value.as_object().filter(|_| name == "trace") {
+            Some(inner) => rows.extend(inner.keys().map(|key| vec![format!("{name}.{key}"), text(value, key)])),
+            None => rows.push(vec![name.clone(), text(&body, name)]),
+        }
+    }
+    for line in columns(&rows) {
+        output.line(line)?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn explain(client: &Client, file: &PathBuf, output: &Output) -> Result<Exit, Failure> {
+    let mut body = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut body)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut body))
+    };
+    read.map_err(|fault| Failure::new(Exit::Usage, format!("{} cannot be read: {fault}", file.display())))?;
+    let body = client.send(Listener::Public, Method::POST, "/api/v1/records/explain", Some(body)).await?.success()?;
+    let accepted = body.get("outcome").and_then(Value::as_str) == Some("accepted");
+    let exit = if accepted { Exit::Done } else { Exit::Refused };
+    if output.is_json() {
+        output.json(&body)?;
+        return Ok(exit);
+    }
+    for check in body.get("checks").and_then(Value::as_array).into_iter().flatten() {
+        let mark = match check.get("verdict").and_then(Value::as_str) {
+            Some("passed") => "ok  ",
+            Some("failed") => "FAIL",
+            _ => "-   ",
+        };
+        output.line(format!("{mark} {}", text(check, "code")))?;
+        for name in ["detail", "expected", "action"] {
+            if check.get(name).is_some() {
+                output.line(format!("       {name}: {}", text(check, name)))?;
+            }
+        }
+    }
+    match body.get("route") {
+        Some(route) => output.line(format!(
+            "It would go to queue `{}` (priority {}) by routing queue `{}`. {}",
+            text(route, "queue"),
+            text(route, "priority"),
+            text(route, "routingQueue"),
+            text(route, "reason")
+        ))?,
+        None if accepted => output.line("This is the test operation: it passes, and nothing would be stored.")?,
+        None => output.line(format!("It would be {}.", text(&body, "outcome")))?,
+    }
+    Ok(exit)
+}
+
+async fn requeue(
+    client: &Client,
+    receipt_id: Option<&str>,
+    organization_id: Option<&str>,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let path = match receipt_id {
+        Some(id) => format!("/admin/v1/records/{id}/requeue"),
+        None => {
+            let query: Vec<_> = organization_id.map(|id| ("organizationId", id.to_owned())).into_iter().collect();
+            with_query("/admin/v1/records/requeue", &query)
+        }
+    };
+    let body = client.send(Listener::Admin, Method::POST, &path, None).await?.success()?;
+    if output.is_json() {
+        output.json(&body)?;
+    } else {
+        output.line(format!("{} dead letters are pending again.", text(&body, "requeued")))?;
+    }
+    Ok(Exit::Done)
+}

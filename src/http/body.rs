@@ -1,0 +1,271 @@
+//! The request body: JSON only, bounded in size, in time and in what all requests hold together.
+//!
+//! Whoever reads one shows a [`Visit`]: the caller is known before a byte of the body is looked at (contract §5).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{HttpMessage as _, HttpRequest};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
+
+use super::caller::Visit;
+use super::problem::{Code, Problem};
+
+/// The body of a request that nobody has read yet, kept with the request until somebody does.
+pub struct Unread(pub Payload);
+
+/// Bytes of bodies that all requests together hold in memory.
+#[derive(Debug)]
+pub struct Budget {
+    limit_bytes: usize,
+    held_bytes: AtomicUsize,
+}
+
+impl Budget {
+    /// At most this many bytes at once.
+    pub fn new(limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0) })
+    }
+
+    /// How many bytes are held.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A share of the [`Budget`], given back when dropped.
+#[derive(Debug)]
+struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Share {
+    fn none(budget: &Arc<Budget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Grows to `bytes`.
+    fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+        let more = bytes.saturating_sub(self.bytes);
+        let held = self.budget.held_bytes.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+        // A single body always fits: the limit is on what requests hold *besides* it.
+        if held.saturating_add(more) > self.budget.limit_bytes && held > 0 {
+            return Err(Problem::new(
+                Code::Overloaded,
+                "Too many request bodies are under way at once.",
+                "Send the same record again later; repeating is safe.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body in memory, with its share of the budget.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl Body {
+    /// What the caller sent.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Bounds on one body.
+#[derive(Debug, Clone)]
+pub struct BodyLimits {
+    /// Largest body, in bytes.
+    pub max_bytes: usize,
+    /// What all bodies may hold together.
+    pub budget: Arc<Budget>,
+}
+
+/// Reads the body of a request whose caller is known.
+///
+/// # Errors
+/// 415 for anything but plain JSON, 413 over the limit (at once where the length is declared), 408 past the request's
+/// deadline, 400 for broken framing, 503 where too much is under way.
+pub async fn read_json(visit: &Visit, request: &HttpRequest, limits: &BodyLimits) -> Result<Body, Problem> {
+    check_media_type(request.headers())?;
+    let declared = declared_length(request.headers());
+    if declared.is_some_and(|bytes| bytes > limits.max_bytes) {
+        return Err(too_large(limits.max_bytes));
+    }
+    let mut share = Share::none(&limits.budget);
+    share.grow_to(declared.unwrap_or(0))?;
+    let Some(Unread(mut payload)) = request.extensions_mut().remove::<Unread>() else {
+        return Ok(Body { bytes: Bytes::new(), _share: share });
+    };
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(chunk) = next_chunk(&mut payload, visit.deadline()).await? {
+        let read = first.len() + all.len() + chunk.len();
+        if read > limits.max_bytes {
+            return Err(too_large(limits.max_bytes));
+        }
+        share.grow_to(read)?;
+        // Most bodies arrive in one piece, which is then used as it is.
+        if first.is_empty() && all.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(declared.unwrap_or(read));
+            all.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        all.extend_from_slice(&chunk);
+    }
+    let bytes = if all.is_empty() { first } else { all.freeze() };
+    Ok(Body { bytes, _share: share })
+}
+
+async fn next_chunk(payload: &mut Payload, deadline: Instant) -> Result<Option<Bytes>, Problem> {
+    match timeout_at(deadline, payload.next()).await {
+        Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+        Ok(None) => Ok(None),
+        Ok(Some(Err(fault))) => Err(Problem::new(
+            Code::BadRequest,
+            format!("The body could not be read: {fault}."),
+            "Send one well-formed body with either Content-Length or Transfer-Encoding: chunked.",
+        )),
+        Err(_) => Err(Problem::new(
+            Code::RequestTimeout,
+            "The request's body did not arrive in time.",
+            "Send the whole request without pauses; repeating is safe.",
+        )),
+    }
+}
+
+fn too_large(limit_bytes: usize) -> Problem {
+    Problem::new(
+        Code::BodyTooLarge,
+        format!("The body is larger than the limit of {limit_bytes} bytes."),
+        "Send a smaller record, or raise `limits.max_body_bytes` (to 8 MiB at most).",
+    )
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Exactly one `Content-Type: application/json`, in UTF-8 where it says, and not encoded.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let unsupported = |detail: String| {
+        Err(Problem::new(
+            Code::UnsupportedMediaType,
+            detail,
+            "Send plain UTF-8 JSON with `Content-Type: application/json`.",
+        ))
+    };
+    let mut types = headers.get_all(header::CONTENT_TYPE);
+    let Some(media_type) = types.next().and_then(|value| value.to_str().ok()) else {
+        return unsupported("The Content-Type header field is missing.".to_owned());
+    };
+    if types.next().is_some() {
+        return unsupported("There is more than one Content-Type header field.".to_owned());
+    }
+    let mut parts = media_type.split(';').map(str::trim);
+    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return unsupported(format!("The media type is `{}`.", crate::domain::ids::excerpt(media_type)));
+    }
+    for parameter in parts {
+        let charset = parameter.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+        let other =
+            charset.map(|(_, value)| value.trim().trim_matches('"')).filter(|v| !v.eq_ignore_ascii_case("utf-8"));
+        if let Some(other) = other {
+            return unsupported(format!("The charset is `{}`.", crate::domain::ids::excerpt(other)));
+        }
+    }
+    let encoded = headers
+        .get_all(header::CONTENT_ENCODING)
+        .any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
+    if encoded {
+        return unsupported("The body is encoded (Content-Encoding).".to_owned());
+    }
+    Ok(())
+}
+
+/// Reads and forgets what is left of a small body, so that an early refusal does not cost its caller the connection:
+/// the framework closes one whose body nobody read.
+pub async fn drain(request: &HttpRequest) {
+    const WORTH_BYTES: usize = 64 * 1_024;
+    const WORTH_WAITING: Duration = Duration::from_millis(500);
+    let Some(Unread(mut payload)) = request.extensions_mut().remove::<Unread>() else { return };
+    if declared_length(request.headers()).is_some_and(|bytes| bytes > WORTH_BYTES) {
+        return;
+    }
+    let deadline = Instant::now() + WORTH_WAITING;
+    let mut drained_bytes = 0;
+    while let Ok(Some(Ok(chunk))) = timeout_at(deadline, payload.next()).await {
+        drained_bytes += chunk.len();
+        if drained_bytes > WORTH_BYTES {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_shared_and_given_back() {
+        let budget = Budget::new(100);
+        let (mut one, mut other) = (Share::none(&budget), Share::none(&budget));
+        assert!(one.grow_to(60).is_ok());
+        assert!(one.grow_to(50).is_ok(), "shrinking is no growth");
+        assert!(other.grow_to(40).is_ok());
+        assert!(other.grow_to(41).is_err());
+        drop((one, other));
+        assert_eq!(budget.held_bytes(), 0);
+        assert!(Share::none(&budget).grow_to(101).is_ok(), "a single body always fits");
+    }
+
+    #[test]
+    fn only_plain_json_is_taken() {
+        let check = |fields: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                let name = header::HeaderName::try_from(*name).expect("a name");
+                headers.append(name, header::HeaderValue::from_str(value).expect("a value"));
+            }
+            check_media_type(&headers).is_ok()
+        };
+        let json = ("content-type", "application/json");
+        assert!(check(&[json]));
+        assert!(check(&[("content-type", "APPLICATION/JSON; charset=UTF-8")]));
+        assert!(check(&[("content-type", "application/json; charset=\"utf-8\"; x=y")]));
+        assert!(check(&[json, ("content-encoding", "identity")]));
+        for other in [
+            "text/plain",
+            ";;;",
+            "application/ld+json",
+            "application/json; charset=utf-16",
+            "application/x-www-form-urlencoded",
+        ] {
+            assert!(!check(&[("content-type", other)]), "{other}");
+        }
+        assert!(!check(&[]));
+        assert!(!check(&[json, json]));
+        for encoding in ["gzip", "br", "gzip, gzip, gzip"] {
+            assert!(!check(&[json, ("content-encoding", encoding)]), "{encoding}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Everything the handlers share, behind the few questions they ask.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{self, HeaderMap};
+
+use super::body::{BodyLimits, Budget};
+use super::caller::{Gate, GateParts, Visit};
+use super::keys::JwksService;
+use super::limits::Limits;
+use super::problem::{Code, Problem};
+use crate::config::settings::{ApiKeySettings, LimitSettings, PublicScheme};
+use crate::config::{Live, Process};
+use crate::domain::access::Permission;
+use crate::intake::{Accepted, Intake};
+use crate::routing_queue::pull::PullQueue;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// What the handlers share.
+pub struct Door {
+    gate: Gate,
+    limits: Limits,
+    body_limits: BodyLimits,
+    intake: Intake,
+    store: Arc<dyn Store>,
+    pull: PullQueue,
+    metrics: Arc<Metrics>,
+    public_scheme: PublicScheme,
+    draining: AtomicBool,
+}
+
+/// What a door is made of.
+pub struct DoorParts {
+    /// The configuration.
+    pub live: Arc<Live>,
+    /// The issuers' keys.
+    pub jwks: Arc<JwksService>,
+    /// The key that counts while nobody has configured a credential.
+    pub development_key: Option<ApiKeySettings>,
+    /// Where records go in.
+    pub intake: Intake,
+    /// Where receipts are read.
+    pub store: Arc<dyn Store>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Door {
+    /// A door for this process.
+    pub fn new(process: &Process, parts: DoorParts) -> Self {
+        let LimitSettings {
+            max_body_bytes, max_in_flight_bytes, default_rate_limit, wrong_credentials_per_second, ..
+        } = process.limits;
+        let gate = GateParts {
+            live: parts.live,
+            jwks: parts.jwks,
+            development_key: parts.development_key,
+            public_host: process.public_host.clone(),
+        };
+        Self {
+            gate: Gate::new(gate),
+            limits: Limits::new(default_rate_limit, wrong_credentials_per_second),
+            body_limits: BodyLimits { max_bytes: max_body_bytes, budget: Budget::new(max_in_flight_bytes) },
+            intake: parts.intake,
+            pull: PullQueue::new(Arc::clone(&parts.store)),
+            store: parts.store,
+            metrics: parts.metrics,
+            public_scheme: process.public_scheme,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets a request in whose credential has any of these permissions; see [`Gate::admit`].
+    ///
+    /// # Errors
+    /// Besides the gate's: 503 while the gateway stops.
+    pub fn admit(&self, request: &HttpRequest, any_of: &[Permission]) -> Result<Visit, Problem> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Problem::new(
+                Code::Draining,
+                "The gateway is stopping.",
+                "Send the same request again in a moment; repeating is safe.",
+            ));
+        }
+        self.gate.admit(request, &self.limits, any_of)
+    }
+
+    /// The refusal of a client that asks before it sends its body; `None` lets it go on, and be judged in full then.
+    pub fn turns_away(&self, headers: &HeaderMap) -> Option<Problem> {
+        self.gate.turns_away(headers)
+    }
+
+    /// Answers new requests with 503 from now on; those under way go on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it answers new requests with 503.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The rate limits.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The bounds on bodies.
+    pub const fn body_limits(&self) -> &BodyLimits {
+        &self.body_limits
+    }
+
+    /// Where records go in.
+    pub const fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Where receipts are read.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Where consumers lease work items.
+    pub const fn pull(&self) -> &PullQueue {
+        &self.pull
+    }
+
+    /// Where it is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Counts what became of an accepted record.
+    pub fn observe_accepted(&self, accepted: &Accepted) {
+        self.metrics.accepted(accepted);
+    }
+
+    /// Scheme and host as this caller wrote them: where it can ask again. The host has been checked and goes back to
+    /// the caller only.
+    pub fn public_base(&self, request: &HttpRequest) -> String {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        format!("{}://{host}", self.public_scheme.as_str())
+    }
+}

@@ -1,0 +1,182 @@
+//! What surrounds every request, whatever its path: the head is checked, the answer gets the headers that all answers
+//! have, problems learn the request's ID, and one line is logged.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
+
+use super::body::{self, Unread};
+use super::head;
+use super::problem::{Code, Problem};
+use super::request_id::RequestId;
+use super::transport::Connection;
+use crate::domain::ids::excerpt;
+use crate::telemetry::Metrics;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+
+/// The outermost middleware of every listener.
+pub async fn frame(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let began = Instant::now();
+    let connection = request.conn_data::<Rc<Connection>>().cloned();
+    if let Some(connection) = &connection {
+        connection.request_begins();
+    }
+    let id = RequestId::new();
+    let payload = request.take_payload();
+    request.extensions_mut().insert(Unread(payload));
+
+    let (http_request, response, code) = match head::check(&request) {
+        Err(problem) => {
+            let code = problem.code();
+            let response = closing(problem.into_response(id.as_str()));
+            let (http_request, response) = request.into_response(response).into_parts();
+            (http_request, response, Some(code))
+        }
+        Ok(()) => answered(next.call(request).await?, &id),
+    };
+    if response.status().is_client_error() || response.status().is_server_error() {
+        body::drain(&http_request).await;
+    }
+    let response = echoing(with_common_headers(response, &id), &http_request);
+    let exchange = Exchange { request: &http_request, response: &response, code, id: &id, began };
+    exchange.count();
+    exchange.log();
+    if let Some(connection) = connection {
+        connection.request_ends();
+    }
+    Ok(ServiceResponse::new(http_request, response))
+}
+
+/// Something to be said in the request's one log line, besides what every line says. Never what the caller sent.
+#[derive(Debug)]
+struct Remark(String);
+
+/// Adds a remark to the request's log line.
+pub fn remark(request: &HttpRequest, text: impl Into<String>) {
+    request.extensions_mut().insert(Remark(text.into()));
+}
+
+/// The answer of the application, where a problem has learnt the request's ID.
+fn answered(
+    response: ServiceResponse<impl MessageBody + 'static>,
+    id: &RequestId,
+) -> (HttpRequest, HttpResponse, Option<Code>) {
+    let (request, response) = response.into_parts();
+    let problem = response.error().map(|error| match error.as_error::<Problem>() {
+        Some(problem) => problem.clone(),
+        // An error of the framework's own extractors.
+        None => framework_problem(response.status()),
+    });
+    let code = problem.as_ref().map(Problem::code);
+    let response = match problem {
+        Some(problem) => {
+            // A body that was cut short leaves the connection in the middle of nowhere.
+            let broken = matches!(problem.code(), Code::RequestTimeout | Code::BadRequest);
+            let response = problem.into_response(id.as_str());
+            if broken { closing(response) } else { response }
+        }
+        None => response.map_into_boxed_body(),
+    };
+    (request, response, code)
+}
+
+fn framework_problem(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::NOT_FOUND => Problem::nothing_here(),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(Code::BodyTooLarge, "The body is too large.", "Send a smaller record.")
+        }
+        _ => Problem::new(
+            Code::BadRequest,
+            "The request could not be read.",
+            "Send the request as docs/contract.md writes it.",
+        ),
+    }
+}
+
+fn closing(mut response: HttpResponse) -> HttpResponse {
+    response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
+    response
+}
+
+/// What every answer says, whatever else it says.
+pub fn with_common_headers(mut response: HttpResponse, id: &RequestId) -> HttpResponse {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    response
+}
+
+/// Flows find their own request again by the ID that they gave it.
+fn echoing(mut response: HttpResponse, request: &HttpRequest) -> HttpResponse {
+    const LONGEST_BYTES: usize = 256;
+    let id = request.headers().get(X_MS_CLIENT_REQUEST_ID);
+    let safe = |value: &&HeaderValue| value.len() <= LONGEST_BYTES && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    if let Some(value) = id.filter(safe) {
+        response.headers_mut().insert(X_MS_CLIENT_REQUEST_ID, value.clone());
+    }
+    response
+}
+
+/// One request and what became of it.
+struct Exchange<'a> {
+    request: &'a HttpRequest,
+    response: &'a HttpResponse,
+    code: Option<Code>,
+    id: &'a RequestId,
+    began: Instant,
+}
+
+impl Exchange<'_> {
+    /// The pattern of the route, which is one of a few whatever the path was.
+    fn route(&self) -> String {
+        self.request.match_pattern().unwrap_or_else(|| "unmatched".to_owned())
+    }
+
+    fn count(&self) {
+        let Some(metrics) = self.request.app_data::<Data<Arc<Metrics>>>() else { return };
+        metrics.request(&self.route(), self.response.status().as_u16(), self.began.elapsed());
+        if let Some(code) = self.code {
+            metrics.problem(code.name());
+        }
+    }
+
+    /// One line per request: no bodies, no credentials, no query; text from outside is bounded and escaped.
+    fn log(&self) {
+        let text = |name: &str| {
+            let value = self.request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            excerpt(value)
+        };
+        let extensions = self.request.extensions();
+        let remark = extensions.get::<Remark>().map(|remark| remark.0.as_str());
+        tracing::info!(
+            request.id = %self.id,
+            http.method = %excerpt(self.request.method().as_str()),
+            http.route = %self.route(),
+            http.status = self.response.status().as_u16(),
+            code = self.code.map(Code::name),
+            remark,
+            took_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            peer = self.request.peer_addr().map(|peer| tracing::field::display(peer.ip())),
+            user_agent = %text("user-agent"),
+            client_request.id = %text("x-ms-client-request-id"),
+            "request"
+        );
+    }
+}

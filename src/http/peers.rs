@@ -1,0 +1,89 @@
+//! How many connections there are, in all and from each peer address: a bound on what one address can hold open.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+
+/// Counts connections. One for all workers of a listener.
+#[derive(Debug)]
+pub struct Peers {
+    max_connections: usize,
+    max_per_peer: usize,
+    total: AtomicUsize,
+    per_peer: DashMap<IpAddr, usize>,
+}
+
+impl Peers {
+    /// Admits up to `max_connections` in all and `max_per_peer` from one address.
+    pub fn new(max_connections: usize, max_per_peer: usize) -> Arc<Self> {
+        Arc::new(Self { max_connections, max_per_peer, total: AtomicUsize::new(0), per_peer: DashMap::new() })
+    }
+
+    /// A place for one more connection, held until the guard is dropped; `None` when there is none.
+    pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<PeerGuard> {
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.max_connections {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let admitted = {
+            let mut open = self.per_peer.entry(peer).or_insert(0);
+            if *open < self.max_per_peer {
+                *open += 1;
+                true
+            } else {
+                false
+            }
+        };
+        if !admitted {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(PeerGuard { peers: Arc::clone(self), peer })
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection's place.
+#[derive(Debug)]
+pub struct PeerGuard {
+    peers: Arc<Peers>,
+    peer: IpAddr,
+}
+
+impl Drop for PeerGuard {
+    fn drop(&mut self) {
+        self.peers.total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(mut open) = self.peers.per_peer.get_mut(&self.peer) {
+            *open = open.saturating_sub(1);
+        }
+        // An address without connections leaves nothing behind.
+        self.peers.per_peer.remove_if(&self.peer, |_, open| *open == 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let peers = Peers::new(3, 2);
+        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let first = peers.admit(one);
+        let second = peers.admit(one);
+        assert!(first.is_some() && second.is_some());
+        assert!(peers.admit(one).is_none(), "a third from one peer");
+        let third = peers.admit(other);
+        assert!(third.is_some());
+        assert!(peers.admit(other).is_none(), "a fourth in all");
+        drop((first, second, third));
+        assert_eq!(peers.open(), 0);
+        assert!(peers.per_peer.is_empty());
+    }
+}

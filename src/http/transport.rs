@@ -1,0 +1,371 @@
+//! The connection under the HTTP parser: what actix cannot do by itself.
+//!
+//! * **Deadlines for every head.** actix times only the first head of a connection. Here every head has one, on a
+//!   re-used connection too, and so has an idle connection and a reader who does not read.
+//! * **Framework errors as JSON.** A request that does not even parse is answered by actix with an empty body. Those
+//!   answers are recognized on their way out (`content-length: 0`, which no answer of ours has) and given a problem
+//!   body and the headers that every answer has.
+//! * **Fragments.** `#` in a request line is cut off by the URI parser, so it is refused before it gets there.
+//!
+//! The application tells the connection when a request begins and ends, through [`Connection`].
+
+use std::cell::{Cell, RefCell};
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::peers::PeerGuard;
+use super::problem::{Code, Problem};
+use super::request_id::RequestId;
+
+/// How long the parts of a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// From connecting to the end of the first head.
+    pub first_head: Duration,
+    /// From the first byte of a request to the last.
+    pub request: Duration,
+    /// From the end of an answer to the first byte of the next request.
+    pub idle: Duration,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// For the first byte of a head.
+    Idle,
+    /// For the rest of a head.
+    Head,
+    /// For the application.
+    Application,
+}
+
+/// What the application and the transport tell each other about one connection.
+#[derive(Debug)]
+pub struct Connection {
+    deadlines: Deadlines,
+    phase: Cell<Phase>,
+    deadline: Cell<Instant>,
+    request_began: Cell<Instant>,
+    line_bytes: Cell<usize>,
+    line_complete: Cell<bool>,
+    used: Cell<bool>,
+}
+
+impl Connection {
+    fn new(deadlines: Deadlines) -> Self {
+        let now = Instant::now();
+        Self {
+            deadlines,
+            phase: Cell::new(Phase::Idle),
+            deadline: Cell::new(now + deadlines.first_head),
+            request_began: Cell::new(now),
+            line_bytes: Cell::new(0),
+            line_complete: Cell::new(false),
+            used: Cell::new(false),
+        }
+    }
+
+    /// A head has been read: the application takes over.
+    pub fn request_begins(&self) {
+        self.phase.set(Phase::Application);
+        self.used.set(true);
+    }
+
+    /// When the whole request must have arrived.
+    pub fn request_deadline(&self) -> Instant {
+        self.request_began.get() + self.deadlines.request
+    }
+
+    /// The answer is on its way: the next head may come.
+    pub fn request_ends(&self) {
+        let now = Instant::now();
+        self.phase.set(Phase::Idle);
+        self.deadline.set(now + self.deadlines.idle);
+        self.request_began.set(now);
+        self.line_bytes.set(0);
+        self.line_complete.set(false);
+    }
+
+    /// Bytes came in. Answers false when they hold a request line that must not reach the parser.
+    fn received(&self, bytes: &[u8]) -> bool {
+        if self.phase.get() == Phase::Application {
+            return true;
+        }
+        if self.phase.get() == Phase::Idle {
+            let now = Instant::now();
+            self.phase.set(Phase::Head);
+            self.request_began.set(now);
+            self.deadline.set(self.deadline.get().min(now + self.deadlines.request));
+        }
+        if self.line_complete.get() {
+            return true;
+        }
+        let line = match bytes.iter().position(|&byte| byte == b'\n') {
+            // Empty lines before a request line are allowed and skipped by the parser (RFC 9112 §2.2).
+            Some(end) if bytes.get(..end).is_some_and(|line| line.trim_ascii().is_empty()) => return true,
+            Some(end) => {
+                self.line_complete.set(true);
+                bytes.get(..end).unwrap_or_default()
+            }
+            None => bytes,
+        };
+        self.line_bytes.set(self.line_bytes.get() + line.len());
+        !line.contains(&b'#')
+    }
+}
+
+/// Longest request line that is answered with 400 when it does not parse; a longer one is 414.
+const LONGEST_LINE_BYTES: usize = 8 * 1_024;
+
+/// A TCP connection with deadlines, whose bare framework errors leave as JSON.
+pub struct GuardedStream {
+    io: TcpStream,
+    connection: Rc<Connection>,
+    timer: RefCell<Pin<Box<Sleep>>>,
+    /// Bytes that replace what the framework wrote and have not left yet.
+    replaced: BytesMut,
+    ended: bool,
+    _peer: PeerGuard,
+}
+
+impl GuardedStream {
+    /// Takes over a fresh connection; its place among its peer's connections is freed when it goes.
+    pub fn new(io: TcpStream, deadlines: Deadlines, peer: PeerGuard) -> Self {
+        let connection = Rc::new(Connection::new(deadlines));
+        let timer = RefCell::new(Box::pin(tokio::time::sleep_until(connection.deadline.get())));
+        Self { io, connection, timer, replaced: BytesMut::new(), ended: false, _peer: peer }
+    }
+
+    /// The side that the application sees.
+    pub fn connection(&self) -> Rc<Connection> {
+        Rc::clone(&self.connection)
+    }
+
+    /// Whether the present deadline has passed; if not, the task is woken when it does.
+    fn timed_out(&self, cx: &mut Context<'_>) -> bool {
+        if self.connection.phase.get() == Phase::Application {
+            return false;
+        }
+        let mut timer = self.timer.borrow_mut();
+        loop {
+            let deadline = self.connection.deadline.get();
+            if Instant::now() >= deadline {
+                return true;
+            }
+            // The timer is only moved when it fires: re-arming it for every request would cost more than it saves.
+            if timer.as_mut().poll(cx).is_pending() {
+                if timer.deadline() > deadline {
+                    timer.as_mut().reset(deadline);
+                    continue;
+                }
+                return false;
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// Answers a request that never reached the application, and reads no more.
+    fn refuse(&mut self, problem: Problem) {
+        let answer = raw_answer(problem);
+        // Best effort: the peer may be gone, and there is nobody else to tell.
+        let _written = self.io.try_write(&answer);
+        self.ended = true;
+    }
+
+    /// Sends replaced bytes that are still waiting.
+    fn poll_replaced(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.replaced.is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, &self.replaced) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.replaced.advance(written),
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                let received = buf.filled().get(before..).unwrap_or_default();
+                if !received.is_empty() && !self.connection.received(received) {
+                    buf.set_filled(before);
+                    self.refuse(Problem::new(
+                        Code::BadRequest,
+                        "The request line holds a `#`; a fragment is never sent to a server.",
+                        "Send the path and query only.",
+                    ));
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(fault)) => Poll::Ready(Err(fault)),
+            Poll::Pending if self.timed_out(cx) => {
+                // A connection that has been used and is merely idle closes without a word.
+                if self.connection.phase.get() == Phase::Head || !self.connection.used.get() {
+                    self.refuse(head_too_slow());
+                }
+                self.ended = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+fn head_too_slow() -> Problem {
+    Problem::new(
+        Code::RequestTimeout,
+        "The request's head did not arrive in time.",
+        "Send the whole request without pauses; repeating is safe.",
+    )
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_replaced(cx))?;
+        if let Some(bare) = find_bare_answer(buf) {
+            let line_bytes = self.connection.line_bytes.get();
+            let answer = bare.replacement(line_bytes);
+            self.replaced.extend_from_slice(buf.get(..bare.start).unwrap_or_default());
+            self.replaced.extend_from_slice(&answer);
+            let rest = buf.get(bare.end..).unwrap_or_default();
+            self.replaced.extend_from_slice(rest);
+            return match self.poll_replaced(cx) {
+                Poll::Ready(Err(fault)) => Poll::Ready(Err(fault)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(buf.len())),
+            };
+        }
+        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
+        // A reader who does not read holds the connection no longer than one who does not write.
+        if outcome.is_pending() && self.timed_out(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        outcome
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_replaced(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Bytes that cannot be sent any more do not keep the connection from ending.
+        let _sent = ready!(self.poll_replaced(cx));
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// An answer that the framework made by itself: where it stands in the bytes to be written, and its status.
+#[derive(Debug, PartialEq, Eq)]
+struct BareAnswer {
+    start: usize,
+    end: usize,
+    status: u16,
+}
+
+impl BareAnswer {
+    /// The same answer with a body.
+    fn replacement(&self, line_bytes: usize) -> Vec<u8> {
+        let problem = match self.status {
+            _ if line_bytes > LONGEST_LINE_BYTES => Problem::new(
+                Code::UriTooLong,
+                "The path and query are too long.",
+                "Send the record in the body; no operation needs a long query.",
+            ),
+            408 => head_too_slow(),
+            431 => Problem::new(
+                Code::HeadTooLarge,
+                "The request's head has too many or too large header fields.",
+                "Send at most 96 header fields and 16 KiB in all.",
+            ),
+            413 => Problem::new(Code::BodyTooLarge, "The body is too large.", "Send a smaller record."),
+            _ => Problem::new(
+                Code::BadRequest,
+                "The request is not valid HTTP/1.1: its request line, a header field or its body's framing is malformed.",
+                "Send one well-formed request with either Content-Length or Transfer-Encoding: chunked.",
+            ),
+        };
+        raw_answer(problem)
+    }
+}
+
+/// Finds an answer without a body in what is about to be written. No answer of the application's has an empty body,
+/// and an interim `100 Continue` has no length at all.
+fn find_bare_answer(buf: &[u8]) -> Option<BareAnswer> {
+    const MARK: &[u8] = b"content-length: 0\r\n";
+    // Framework answers are the last thing written and have short heads, so only the end needs a look.
+    let tail_start = buf.len().saturating_sub(512);
+    let tail = buf.get(tail_start..)?;
+    let mark = tail.windows(MARK.len()).rposition(|window| window == MARK)?;
+    let head_start = tail.get(..mark)?.windows(9).rposition(|window| window == b"HTTP/1.1 ")?;
+    let status = tail.get(head_start + 9..head_start + 12)?;
+    let status: u16 = std::str::from_utf8(status).ok()?.parse().ok()?;
+    let after = tail.get(mark..)?;
+    let head_end = mark + after.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    Some(BareAnswer { start: tail_start + head_start, end: tail_start + head_end, status })
+}
+
+/// A whole HTTP/1.1 answer, for where no application made one. The connection closes after it.
+pub fn raw_answer(problem: Problem) -> Vec<u8> {
+    let request_id = RequestId::new();
+    let status = problem.code().status();
+    tracing::info!(
+        http.status = status.as_u16(),
+        code = problem.code().name(),
+        request.id = %request_id,
+        "refused before it was a request"
+    );
+    let body = problem.body(request_id.as_str());
+    let retry_after = if matches!(status.as_u16(), 429 | 503) { "retry-after: 5\r\n" } else { "" };
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\nx-request-id: {request_id}\r\n{retry_after}connection: close\r\n\r\n{body}",
+        body.len(),
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_answers_are_found_and_nothing_else() {
+        let bare = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: x\r\n\r\n";
+        assert_eq!(find_bare_answer(bare), Some(BareAnswer { start: 0, end: bare.len(), status: 400 }));
+        let ours = b"HTTP/1.1 202 Accepted\r\ncontent-length: 12\r\n\r\n{\"a\":\"HTTP\"}";
+        assert_eq!(find_bare_answer(ours), None);
+        let both = [&ours[..], &bare[..]].concat();
+        assert_eq!(find_bare_answer(&both), Some(BareAnswer { start: ours.len(), end: both.len(), status: 400 }));
+        assert_eq!(find_bare_answer(b"HTTP/1.1 100 Continue\r\n\r\n"), None);
+        assert_eq!(find_bare_answer(b""), None);
+    }
+
+    #[test]
+    fn the_replacement_is_a_whole_json_answer() {
+        let bare = BareAnswer { start: 0, end: 0, status: 431 };
+        let answer = String::from_utf8(bare.replacement(10)).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(body["code"], "head-too-large");
+        let long_line = String::from_utf8(bare.replacement(70_000)).expect("text");
+        assert!(long_line.starts_with("HTTP/1.1 414 "), "{long_line}");
+    }
+}

@@ -1,0 +1,154 @@
+//! The built-in `pull` routing queue over HTTP: lease, complete, release (contract §6).
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::answer::{self, ListBody};
+use super::body;
+use super::caller::Visit;
+use super::door::Door;
+use super::problem::{Code, Problem};
+use crate::domain::access::Permission;
+use crate::domain::ids::{Guid, QueueName, ReceiptId};
+use crate::domain::refusal::{Refusal, RefusalCode};
+use crate::domain::time::Timestamp;
+use crate::routing_queue::pull::{Holder, LeaseCall, PullError};
+use crate::store::LeaseToken;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LeaseBody {
+    organization_id: String,
+    queue: Option<String>,
+    max: Option<u64>,
+    lease_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SettleBody {
+    lease_token: String,
+}
+
+/// The JSON object in the body.
+async fn read<T: for<'de> Deserialize<'de>>(visit: &Visit, request: &HttpRequest, door: &Door) -> Result<T, Problem> {
+    let body = body::read_json(visit, request, door.body_limits()).await?;
+    let malformed = |fault: serde_json::Error| {
+        Problem::malformed(
+            None,
+            format!("The body is not what this operation takes: {fault}."),
+            "See docs/contract.md.",
+        )
+    };
+    // A struct would take a positional array as well; only an object names its properties.
+    let raw: &RawValue = serde_json::from_slice(body.bytes()).map_err(malformed)?;
+    if !raw.get().starts_with('{') {
+        return Err(Problem::malformed(None, "The body must be a JSON object.", "See docs/contract.md."));
+    }
+    serde_json::from_str(raw.get()).map_err(malformed)
+}
+
+/// `POST /api/v1/work-items/lease`.
+pub async fn lease(request: HttpRequest, door: web::Data<Door>) -> Result<HttpResponse, Problem> {
+    let visit = door.admit(&request, &[Permission::WorkHandle])?;
+    let generation = visit.catalog().generation();
+    let body: LeaseBody = read(&visit, &request, &door).await.map_err(|problem| problem.under(generation))?;
+    let malformed = |field: &'static str, fault: String| {
+        Problem::malformed(Some(field), format!("`{field}` {fault}."), format!("Correct `{field}`.")).under(generation)
+    };
+    let call = LeaseCall {
+        organization: Guid::parse(&body.organization_id)
+            .map_err(|fault| malformed("organizationId", fault.to_string()))?
+            .into(),
+        queue: body
+            .queue
+            .map(|name| QueueName::parse(&name).map_err(|fault| malformed("queue", fault.to_string())))
+            .transpose()?,
+        max: body.max,
+        lease_seconds: body.lease_seconds,
+    };
+    let value = door
+        .pull()
+        .lease(visit.effective(), visit.caller(), call, Timestamp::now())
+        .await
+        .map_err(|cause| problem(cause).under(generation))?;
+    Ok(answer::json(StatusCode::OK, &ListBody { value, catalog_generation: None }))
+}
+
+/// `POST /api/v1/work-items/{id}/complete`.
+pub async fn complete(
+    request: HttpRequest,
+    path: web::Path<String>,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    let visit = door.admit(&request, &[Permission::WorkHandle])?;
+    let holder = holder(&visit, &request, &path, &door).await?;
+    door.pull().complete(holder, Timestamp::now()).await.map_err(problem)?;
+    settled(holder.receipt, &door).await
+}
+
+/// `POST /api/v1/work-items/{id}/release`.
+pub async fn release(
+    request: HttpRequest,
+    path: web::Path<String>,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    let visit = door.admit(&request, &[Permission::WorkHandle])?;
+    let holder = holder(&visit, &request, &path, &door).await?;
+    door.pull().release(holder, Timestamp::now()).await.map_err(problem)?;
+    settled(holder.receipt, &door).await
+}
+
+/// Where the work item stands now.
+async fn settled(id: ReceiptId, door: &Door) -> Result<HttpResponse, Problem> {
+    let status = door.store().receipt(id).await?.ok_or_else(|| problem(PullError::NotFound))?;
+    Ok(answer::json(StatusCode::OK, &serde_json::json!({ "id": id, "state": status.state })))
+}
+
+/// Who shows which token for which work item.
+async fn holder<'v>(visit: &'v Visit, request: &HttpRequest, id: &str, door: &Door) -> Result<Holder<'v>, Problem> {
+    let body: SettleBody = read(visit, request, door).await?;
+    let receipt = ReceiptId::parse(id).map_err(|_| problem(PullError::NotFound))?;
+    let token = LeaseToken::parse(&body.lease_token).ok_or_else(|| {
+        Problem::malformed(
+            Some("leaseToken"),
+            "`leaseToken` is not a lease token.",
+            "Send the `leaseToken` of the lease.",
+        )
+    })?;
+    Ok(Holder { caller: visit.caller(), receipt, token })
+}
+
+fn problem(cause: PullError) -> Problem {
+    let detail = cause.to_string();
+    match cause {
+        PullError::OrganizationUnknown(organization) => Refusal {
+            code: RefusalCode::OrganizationUnknown,
+            detail: format!("Organization {organization} is not configured for this credential."),
+            expected: None,
+            action: "Check the Organization ID, or configure the organization and bind this credential to it."
+                .to_owned(),
+        }
+        .into(),
+        PullError::QueueUnknown { .. } => {
+            let detail = detail.replacen("there", "There", 1);
+            Problem::malformed(Some("queue"), format!("{detail}."), "Name one of them.")
+        }
+        PullError::OutOfRange { property, .. } => {
+            Problem::malformed(Some(property), format!("{detail}."), format!("Correct `{property}`."))
+        }
+        PullError::NotFound => Problem::new(
+            Code::WorkItemUnknown,
+            "There is no such work item for this credential.",
+            "Use the `id` of a work item that was leased.",
+        ),
+        PullError::LeaseLost => Problem::new(
+            Code::LeaseLost,
+            "The lease has run out or was ended; the work item may be with somebody else.",
+            "Lease again; nothing was changed.",
+        ),
+        PullError::Store(cause) => cause.into(),
+    }
+}
