@@ -1,1 +1,14 @@
-//! Black-box tests.
+//! Black-box tests: a whole gateway on free ports, spoken to over real sockets.
+//!
+//! One file per row of a record's journey; [`support`] has the gateway, the raw HTTP client and the receivers. Nothing
+//! here sleeps: a test waits for a state or for an answer.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
+
+mod support;
+
+mod catalogue;
+mod command_line;
+mod crash;
+mod lifecycle;
+mod operation;

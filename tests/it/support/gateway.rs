@@ -1,0 +1,196 @@
+//! A whole gateway in this process: its own folder, its own configuration files, free ports, stopped and awaited when
+//! the test ends.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use streamgate::app::App;
+use streamgate::config::{self, Overrides};
+use tempfile::TempDir;
+
+use super::eventually;
+use super::raw::{Answer, exchange, request};
+
+/// The key that tests call with; its hash is in [`PROCESS`].
+pub(crate) const KEY: &str = "sg_test-key-for-contoso-and-fabrikam-with-everything";
+
+/// A key of organization `fabrikam` alone.
+pub(crate) const FABRIKAM_KEY: &str = "sg_test-key-for-fabrikam-alone-with-everything-0";
+
+/// The organization of the sample records.
+pub(crate) const ORGANIZATION: &str = include_str!("../../fixtures/organizations/contoso.toml");
+
+/// Another organization.
+pub(crate) const OTHER_ORGANIZATION: &str = include_str!("../../fixtures/organizations/fabrikam.toml");
+
+/// What a test may choose.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// `streamgate.toml`, after [`credentials`].
+    pub(crate) process: String,
+    /// File name and content of each organization.
+    pub(crate) organizations: Vec<(&'static str, String)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            process: credentials(),
+            organizations: vec![
+                ("contoso.toml", ORGANIZATION.to_owned()),
+                ("fabrikam.toml", OTHER_ORGANIZATION.to_owned()),
+            ],
+        }
+    }
+}
+
+impl Setup {
+    /// The usual set-up with these settings besides, which must stand before the first table.
+    pub(crate) fn with(settings: &str) -> Self {
+        let usual = Self::default();
+        Self { process: format!("{settings}\n{}", usual.process), ..usual }
+    }
+}
+
+/// The lines that configure the tests' keys.
+pub(crate) fn credentials() -> String {
+    let entry = |name: &str, key: &str, permissions: &str, organizations: &str| {
+        format!(
+            "[[api_keys]]\nname = \"{name}\"\nsha256 = \"{}\"\npermissions = [{permissions}]\norganizations = {organizations}\n",
+            sha256_hex(key)
+        )
+    };
+    let all = r#""records.write", "records.read", "work.handle", "admin""#;
+    entry("everything", KEY, all, "\"*\"") + &entry("fabrikam", FABRIKAM_KEY, all, "[\"fabrikam\"]")
+}
+
+/// The hash of a key as the configuration wants it.
+pub(crate) fn sha256_hex(key: &str) -> String {
+    streamgate::http::keys::hash(key).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A running gateway.
+pub(crate) struct TestGateway {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    folder: TempDir,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl TestGateway {
+    /// The usual gateway.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&Setup::default())
+    }
+
+    /// A gateway with this configuration, in a fresh folder.
+    pub(crate) fn start_with(setup: &Setup) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_configuration(folder.path(), setup);
+        Self::start_in(folder)
+    }
+
+    fn start_in(folder: TempDir) -> Self {
+        let (addresses, ready) = mpsc::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let path = folder.path().to_owned();
+        let thread = std::thread::spawn(move || {
+            let overrides = Overrides {
+                data_dir: Some(path.join("data")),
+                listen: Some(([127, 0, 0, 1], 0).into()),
+                admin_listen: Some(([127, 0, 0, 1], 0).into()),
+                read_only: false,
+            };
+            let config = config::load(Some(&path.join("streamgate.toml")), &overrides)
+                .unwrap_or_else(|faults| panic!("the test's configuration has faults:\n{faults}"));
+            actix_web::rt::System::new().block_on(async move {
+                let app = App::build(config).expect("built");
+                addresses.send((app.public_address()?, app.admin_address()?)).expect("the test waits");
+                app.run(async {
+                    let _stopped_or_dropped = stopped.await;
+                })
+                .await
+            })
+        });
+        let (public, admin) = ready.recv().expect("the gateway starts");
+        Self { public, admin, folder, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Stops in order and starts again on the same folder.
+    pub(crate) fn restart(mut self) -> Self {
+        self.halt();
+        let empty = tempfile::tempdir().expect("a folder");
+        let folder = std::mem::replace(&mut self.folder, empty);
+        Self::start_in(folder)
+    }
+
+    fn halt(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("no panic").expect("a clean stop");
+        }
+    }
+
+    /// The folder with the configuration; the data directory is `data` in it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// An organization's file.
+    pub(crate) fn organization_file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("organizations").join(name)
+    }
+
+    /// Posts a record with the usual key.
+    pub(crate) fn post(&self, body: impl AsRef<[u8]>) -> Answer {
+        self.call("POST", "/api/v1/records", KEY, body.as_ref())
+    }
+
+    /// Any call to the public listener with a key.
+    pub(crate) fn call(&self, method: &str, path: &str, key: &str, body: &[u8]) -> Answer {
+        exchange(self.public, &request(method, path, &headers(key, body), body))
+    }
+
+    /// Any call to the second listener with the usual key.
+    pub(crate) fn administer(&self, method: &str, path: &str) -> Answer {
+        exchange(self.admin, &request(method, path, &headers(KEY, b""), b""))
+    }
+
+    /// Waits until a receipt stands at this state.
+    pub(crate) fn wait_for_state(&self, receipt: &str, state: &str) -> Answer {
+        eventually(&format!("receipt {receipt} to be {state}"), || {
+            let answer = self.call("GET", &format!("/api/v1/receipts/{receipt}"), KEY, b"");
+            (answer.text("state") == state).then_some(answer)
+        })
+    }
+}
+
+fn headers<'a>(key: &'a str, body: &[u8]) -> Vec<(&'static str, &'a str)> {
+    let mut headers = vec![("X-Api-Key", key)];
+    if !body.is_empty() {
+        headers.push(("Content-Type", "application/json"));
+    }
+    headers
+}
+
+/// Writes `streamgate.toml` and the organizations.
+pub(crate) fn write_configuration(folder: &Path, setup: &Setup) {
+    std::fs::write(folder.join("streamgate.toml"), &setup.process).expect("written");
+    std::fs::create_dir_all(folder.join("organizations")).expect("a folder");
+    for (name, content) in &setup.organizations {
+        std::fs::write(folder.join("organizations").join(name), content).expect("written");
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.stop.take());
+            return;
+        }
+        self.halt();
+    }
+}

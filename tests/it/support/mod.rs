@@ -1,0 +1,22 @@
+//! What the tests share: a gateway in this process, a raw HTTP/1.1 client, the sample records, a deadline for waiting.
+
+pub(crate) mod gateway;
+#[path = "../../support/issuer.rs"]
+pub(crate) mod issuer;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod records;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `look` finds something, looking again and again, for at most 30 seconds.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited 30 s in vain for {what}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,65 @@
+//! The real binary as a process of its own, for what only a process can show: signals, exit codes, kill -9.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// The gateway as a process of its own.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) public: SocketAddr,
+}
+
+impl Process {
+    /// Starts on the configuration in this folder; its records are in `data` beside it.
+    pub(crate) fn start(folder: &Path, fault: Option<&str>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgate"));
+        command
+            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .arg("--config")
+            .arg(folder.join("streamgate.toml"))
+            .arg("--data-dir")
+            .arg(folder.join("data"))
+            .env_remove("STREAMGATE_FAULT")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        if let Some(fault) = fault {
+            command.env("STREAMGATE_FAULT", fault);
+        }
+        let mut child = command.spawn().expect("started");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a greeting");
+        let greeting: serde_json::Value =
+            serde_json::from_str(&line).unwrap_or_else(|fault| panic!("no greeting ({fault}): {line:?}"));
+        let url = greeting["publicUrl"].as_str().expect("an address");
+        let public = url.trim_start_matches("http://").parse().expect("an address");
+        Self { child, public }
+    }
+
+    /// Its process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9, and awaits the end.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// SIGTERM, and awaits the end. Answers its exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+        self.child.wait().expect("gone").code()
+    }
+}
+
+impl Drop for Process {
+    /// A test that fails leaves no process behind.
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
