@@ -12,3 +12,4 @@ mod command_line;
 mod crash;
 mod lifecycle;
 mod operation;
+mod readme;
