@@ -147,7 +147,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
 }
 
 /// The hint for a word that is none of the candidates: the nearest one, or all of them.
-pub(super) fn meant<'c>(word: &str, candidates: &[&'c str]) -> String {
+pub(super) fn meant(word: &str, candidates: &[&str]) -> String {
     match nearest(word, candidates.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None => format!("possible: {}", candidates.join(", ")),

@@ -170,14 +170,18 @@ impl<'a> Table<'a> {
         Some(array.iter().filter_map(|element| self.text(key, element, "a list of strings")).collect())
     }
 
+    /// Whether the key is set to a list with nothing in it.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        self.get(key).and_then(|value| value.get_ref().as_array()).is_some_and(|array| array.is_empty())
+    }
+
     /// A list of strings that must be there and must not be empty.
     pub(super) fn some_strings(&self, key: &str) -> Vec<Field<'a, &'a str>> {
         self.require(key);
-        let strings = self.strings(key);
-        if strings.as_ref().is_some_and(Vec::is_empty) {
+        if self.is_empty_list(key) {
             self.place_of(key).fault(format!("`{key}` is empty"));
         }
-        strings.unwrap_or_default()
+        self.strings(key).unwrap_or_default()
     }
 
     /// A table in this one.

@@ -13,7 +13,7 @@ use toml::de::DeTable;
 
 use super::fault::{Fault, Report};
 
-/// Largest configuration file, in bytes. A hundred thousand entity configurations fit; a disk image does not.
+/// Largest configuration file, in bytes. Some seventy thousand entity configurations fit; a disk image does not.
 pub(super) const LARGEST_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A configuration file, read.

@@ -98,9 +98,13 @@ fn queues(file: &Table<'_>) -> Option<Queues> {
     let mut seen = HashMap::new();
     let mut defaults = Vec::new();
     let mut others = Vec::new();
+    // Whether a faulty `default` may have been meant to be true.
+    let mut unclear = false;
     for table in &tables {
         let priority = table.integer("priority", 1..=1_000_000).unwrap_or(1);
-        let is_default = table.boolean("default").unwrap_or(false);
+        let default = table.boolean("default");
+        unclear |= default.is_none() && table.has("default");
+        let is_default = default.unwrap_or(false);
         let name = table.required_string("name").and_then(|field| {
             let name = field.parsed("name", QueueName::parse)?;
             unique("queue", name.clone(), field.at, &mut seen, &excerpt(field.value));
@@ -112,7 +116,7 @@ fn queues(file: &Table<'_>) -> Option<Queues> {
         let queue = name.map(|name| Queue { name, priority });
         if is_default { defaults.push(queue) } else { others.extend(queue) }
     }
-    if defaults.is_empty() {
+    if defaults.is_empty() && !unclear {
         let said_no = tables.iter().find(|table| table.has("default")).map(|table| table.place_of("default"));
         if let Some(at) = said_no.or_else(|| tables.first().map(|first| first.at)) {
             let hint = "give `default = true` to the queue that takes what no rule sends elsewhere";

@@ -117,6 +117,7 @@ fn secret_source<'a>(
     let variable = table.string(env_key);
     if file.is_some() && table.has(env_key) {
         table.place_of(env_key).fault(format!("`{file_key}` and `{env_key}` are both set; only one can be"));
+        return None;
     }
     for (key, field) in [(file_key, file), (env_key, variable)] {
         if let Some(field) = field.filter(|field| field.value.trim().is_empty()) {

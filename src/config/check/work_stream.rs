@@ -77,7 +77,7 @@ fn screen_pop_timeout(table: &Table<'_>) -> Option<u32> {
 fn allowed_presences(table: &Table<'_>, stream_source: StreamSource) -> BTreeSet<Presence> {
     const KEY: &str = "allowed_presences";
     let Some(words) = table.strings(KEY) else { return stream_source.default_presences() };
-    if words.is_empty() {
+    if table.is_empty_list(KEY) {
         // Microsoft's troubleshooting page: shipped work streams had none, and nobody ever got their work.
         let hint = "leave it out for the default, or name the presences in which agents may get work";
         table.place_of(KEY).hinted(format!("`{KEY}` is empty, so no agent could ever get the work"), hint);

@@ -1,1 +1,68 @@
+//! The configuration as a whole: files on disk in, settings or faults out.
 
+mod faults;
+mod live;
+mod manual;
+mod properties;
+
+use std::path::{Path, PathBuf};
+
+use super::load::{Attempt, Config, Origin, Overrides, read_with};
+use super::{Fault, Faults};
+
+/// The smallest organization.
+pub(super) const CONTOSO: &str =
+    "[organization]\nid = \"0f3b1c52-6d1e-4a0b-9a4e-3c1d7b8f2a10\"\nunique_name = \"contoso\"\n";
+
+/// A configuration on disk, gone when dropped.
+pub(super) struct Files {
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    /// `streamgate.toml` with this text, and these organizations by file name.
+    pub(super) fn new(main: &str, organizations: &[(&str, &str)]) -> Self {
+        let files = Self { folder: tempfile::tempdir().expect("a folder") };
+        std::fs::create_dir(files.path("organizations")).expect("a folder");
+        files.write("streamgate.toml", main);
+        for (name, text) in organizations {
+            files.write(&format!("organizations/{name}"), text);
+        }
+        files
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("written");
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        Origin::File(self.path("streamgate.toml"))
+    }
+
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides { data_dir: Some(self.path("data")), ..Overrides::default() }
+    }
+
+    pub(super) fn load(&self) -> Result<Config, Faults> {
+        self.attempt(&self.overrides()).outcome
+    }
+
+    pub(super) fn attempt(&self, overrides: &Overrides) -> Attempt {
+        let environment = |name: &str| (name == "SECRET").then(|| format!("whsec_{}", "QUFB".repeat(8)));
+        read_with(&self.origin(), overrides, None, &environment)
+    }
+
+    /// The faults as `file:line: message`, file names relative to the folder.
+    pub(super) fn faults(&self) -> Vec<String> {
+        self.load().map(|_| Vec::new()).unwrap_or_else(|faults| faults.iter().map(|fault| self.short(fault)).collect())
+    }
+
+    pub(super) fn short(&self, fault: &Fault) -> String {
+        let file = Path::new(&fault.file).strip_prefix(self.folder.path()).unwrap_or_else(|_| Path::new(&fault.file));
+        format!("{}:{}: {}", file.display(), fault.line, fault.message)
+    }
+}
