@@ -48,6 +48,8 @@ pub struct ReloadStatus {
     pub at: Timestamp,
     /// What is wrong with the files; empty when `ok`.
     pub faults: Vec<Fault>,
+    /// What somebody should look at in the files that are effective.
+    pub warnings: Vec<Fault>,
     /// The generation that is effective.
     pub generation: u64,
     /// Settings that have changed but need a restart (see [`ReloadOutcome::Applied`]).
@@ -72,10 +74,16 @@ pub enum ReloadOutcome {
 impl Live {
     /// Starts with this configuration.
     pub fn new(config: Config) -> Self {
-        let Config { process, effective, origin, overrides, digest, watched, sources: _, warnings: _ } = config;
+        let Config { process, effective, origin, overrides, digest, watched, warnings, sources: _ } = config;
         let generation = effective.catalog.generation();
-        let status =
-            ReloadStatus { ok: true, at: Timestamp::now(), faults: Vec::new(), generation, restart_needed: Vec::new() };
+        let status = ReloadStatus {
+            ok: true,
+            at: Timestamp::now(),
+            faults: Vec::new(),
+            warnings,
+            generation,
+            restart_needed: Vec::new(),
+        };
         Self {
             process,
             origin,
@@ -129,20 +137,31 @@ impl Live {
         let config = match outcome {
             Ok(config) => config,
             Err(faults) => {
-                let restart_needed = self.status().restart_needed.clone();
-                self.set_status(generation, faults.clone().into_vec(), restart_needed);
+                let faulty = faults.clone().into_vec();
+                let before = ReloadStatus::clone(&self.status());
+                self.set_status(ReloadStatus { ok: false, faults: faulty, ..before });
                 return Err(faults);
             }
         };
         let restart_needed = settings_that_differ(&self.process, &config.process);
-        if config.digest == last.digest {
-            self.set_status(generation, Vec::new(), restart_needed);
+        let changed = config.digest != last.digest;
+        let generation = if changed { config.effective.catalog.generation() } else { generation };
+        if changed {
+            self.effective.store(Arc::new(config.effective));
+            last.digest = config.digest;
+        }
+        self.set_status(ReloadStatus {
+            ok: true,
+            at: Timestamp::now(),
+            faults: Vec::new(),
+            warnings: config.warnings,
+            generation,
+            restart_needed: restart_needed.clone(),
+        });
+        if !changed {
             return Ok(ReloadOutcome::Unchanged);
         }
-        let generation = config.effective.catalog.generation();
-        self.effective.store(Arc::new(config.effective));
-        last.digest = config.digest;
-        self.set_status(generation, Vec::new(), restart_needed.clone());
+        // Last, so that whoever hears of it finds everything in place.
         self.generation.send_replace(generation);
         Ok(ReloadOutcome::Applied { generation, restart_needed })
     }
@@ -152,9 +171,8 @@ impl Live {
         self.last().sources.clone()
     }
 
-    fn set_status(&self, generation: u64, faults: Vec<Fault>, restart_needed: Vec<String>) {
-        let ok = faults.is_empty();
-        self.status.store(Arc::new(ReloadStatus { ok, at: Timestamp::now(), faults, generation, restart_needed }));
+    fn set_status(&self, status: ReloadStatus) {
+        self.status.store(Arc::new(ReloadStatus { at: Timestamp::now(), ..status }));
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {

@@ -57,6 +57,14 @@ impl Drop for WatchGuard {
 pub fn start(live: Arc<Live>) -> Result<WatchGuard, WatchError> {
     let signal = Arc::new(Signal::default());
     let teller = teller(&signal);
+    start_with(live, signal, teller)
+}
+
+fn start_with(
+    live: Arc<Live>,
+    signal: Arc<Signal>,
+    teller: Option<RecommendedWatcher>,
+) -> Result<WatchGuard, WatchError> {
     let watch = Watch { live, signal: Arc::clone(&signal), teller, watched: BTreeSet::new() };
     let thread = std::thread::Builder::new().name("config-watch".to_owned()).spawn(move || watch.run())?;
     Ok(WatchGuard { signal, thread: Some(thread) })
@@ -172,9 +180,12 @@ impl Watch {
                 // Watched before it is read: a change in between is told.
                 self.watch_folders(sources.folders());
                 self.reload();
-                // What was read may be newer than the look; then the next look differs and it is read once more. If the
-                // reading moved the organizations elsewhere, the next look does so too.
+                // What was read may be newer than the look; then the next look differs and it is read once more.
                 seen = Some(look);
+                if self.live.sources() != sources {
+                    // The reading moved something elsewhere: watch it there.
+                    continue;
+                }
             }
             if !self.signal.wait() {
                 return;
@@ -208,6 +219,15 @@ impl Watch {
             Ok(ReloadOutcome::Unchanged) => tracing::debug!("the configuration means what it meant"),
             Ok(ReloadOutcome::Applied { generation, restart_needed }) => {
                 tracing::info!(generation, "a changed configuration is effective");
+                for warning in &self.live.status().warnings {
+                    tracing::warn!(
+                        file = warning.file,
+                        line = warning.line,
+                        hint = warning.hint,
+                        "{}",
+                        warning.message
+                    );
+                }
                 if !restart_needed.is_empty() {
                     tracing::warn!(settings = restart_needed.join(", "), "changed settings need a restart");
                 }
