@@ -64,7 +64,7 @@ impl Pattern {
 }
 
 /// The files of one reading.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sources {
     /// `streamgate.toml`, unless the built-in one is used.
     pub(super) main: Option<PathBuf>,
@@ -90,20 +90,24 @@ impl Sources {
     /// What the files look like from outside. Two that differ mean that something has changed.
     pub(super) fn look(&self) -> Look {
         let listed = self.organizations.as_ref().map_or_else(|| Ok(Vec::new()), Pattern::list).unwrap_or_default();
-        let all = self.main.iter().chain(&self.secrets).cloned().chain(listed);
-        Look(
-            all.map(|path| {
-                let seen = Seen::at(&path);
-                (path, seen)
-            })
-            .collect(),
-        )
+        let files = self.main.iter().chain(&self.secrets).cloned().chain(listed).map(|path| {
+            let seen = Seen::at(&path);
+            (path, seen)
+        });
+        let folders = self.folders().into_iter().map(|folder| {
+            let identity = std::fs::metadata(&folder).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+            (folder, identity)
+        });
+        Look { folders: folders.collect(), files: files.collect() }
     }
 }
 
-/// What files look like from outside.
+/// What the files look like from outside. Of a folder only its identity counts: other things may come and go in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Look(Vec<(PathBuf, Option<Seen>)>);
+pub(super) struct Look {
+    folders: Vec<(PathBuf, Option<(u64, u64)>)>,
+    files: Vec<(PathBuf, Option<Seen>)>,
+}
 
 /// What one file looks like from outside. The inode tells a replaced file, the change time one that was rewritten in
 /// place with its old modification time.

@@ -180,9 +180,12 @@ impl Watch {
                 // Watched before it is read: a change in between is told.
                 self.watch_folders(sources.folders());
                 self.reload();
-                // What was read may be newer than the look; then the next look differs and it is read once more. If the
-                // reading moved the organizations elsewhere, the next look does so too.
+                // What was read may be newer than the look; then the next look differs and it is read once more.
                 seen = Some(look);
+                if self.live.sources() != sources {
+                    // The reading moved something elsewhere: watch it there.
+                    continue;
+                }
             }
             if !self.signal.wait() {
                 return;

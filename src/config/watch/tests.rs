@@ -142,6 +142,18 @@ async fn organizations_that_move_elsewhere_are_watched_there() {
 }
 
 #[tokio::test]
+async fn a_folder_that_comes_back_is_watched_again() {
+    let mut watched = Watched::new(plain);
+    std::fs::rename(watched.path("organizations"), watched.path("away")).expect("moved");
+    wait_until(|| !watched.live.status().ok);
+    std::fs::create_dir(watched.path("organizations")).expect("made");
+    std::fs::write(watched.path("organizations/contoso.toml"), named("back")).expect("written");
+    watched.until_named("back").await;
+    std::fs::write(watched.path("organizations/contoso.toml"), named("again")).expect("written");
+    watched.until_named("again").await;
+}
+
+#[tokio::test]
 async fn a_change_between_loading_and_watching_is_not_lost() {
     let folder = tempfile::tempdir().expect("a folder");
     plain(folder.path());
