@@ -49,6 +49,12 @@ impl fmt::Display for Fault {
 #[serde(transparent)]
 pub struct Faults(Vec<Fault>);
 
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+}
+
 impl Faults {
     /// The faults in the order in which they are shown.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {

@@ -135,7 +135,7 @@ impl Live {
         let generation = self.current().catalog.generation();
         let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation));
         last.sources = sources;
-        let config = match outcome {
+        let config = match outcome.and_then(|config| self.keeping_somebody(config)) {
             Ok(config) => config,
             Err(faults) => {
                 let faulty = faults.clone().into_vec();
@@ -165,6 +165,18 @@ impl Live {
         // Last, so that whoever hears of it finds everything in place.
         self.announced.send_replace(self.snapshot());
         Ok(ReloadOutcome::Applied { generation, restart_needed })
+    }
+
+    /// A reload never takes the last organization away: it is far more often a folder that is just being replaced than a
+    /// wish, and every 404 of that moment would be a record lost.
+    fn keeping_somebody(&self, config: Config) -> Result<Config, Faults> {
+        let is_empty = |effective: &Effective| effective.catalog.organizations().next().is_none();
+        if is_empty(&config.effective) && !is_empty(&self.current()) {
+            let message = "every organization is gone; a running gateway keeps the ones it has";
+            let hint = "put the organization files back, or restart the gateway to run without organizations";
+            return Err(Fault::of_file(config.origin.to_string(), message, hint).into());
+        }
+        Ok(config)
     }
 
     /// What to watch, as of the last reading.

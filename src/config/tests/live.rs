@@ -71,18 +71,25 @@ fn folders_and_files_that_go_away_do_not_empty_the_catalog() {
     std::fs::rename(files.path("elsewhere"), files.path("organizations")).expect("moved");
     std::fs::remove_file(files.path("streamgate.toml")).expect("removed");
     assert!(live.reload().is_err());
+    files.write("streamgate.toml", "");
+    std::fs::remove_file(files.path("organizations/contoso.toml")).expect("removed");
+    let faults = live.reload().expect_err("the last organization stays");
+    assert!(faults.to_string().contains("every organization is gone"), "{faults}");
     assert!(live.current().catalog.organization_named("contoso").is_some());
 }
+
+/// A live-chat work stream with an entity, which earns a warning.
+const CHAT_WITH_ENTITY: &str = "\n[[work_streams]]\nid = \"7c2e9d54-41a8-ea11-a812-000d3a579c31\"\nname = \"Chat\"\nstream_source = \"live-chat\"\n[[work_streams.entities]]\nid = \"11c0ffee-0000-4000-8000-000000000001\"\nentity_logical_name = \"incident\"\nentity_set_name = \"incidents\"\n";
 
 #[test]
 fn the_status_tells_the_warnings_of_what_is_effective() {
     let files = Files::new("", &[("contoso.toml", CONTOSO)]);
     let live = live(&files);
     assert_eq!(live.status().warnings, []);
-    std::fs::remove_file(files.path("organizations/contoso.toml")).expect("removed");
+    files.write("organizations/contoso.toml", &format!("{CONTOSO}{CHAT_WITH_ENTITY}"));
     assert!(matches!(live.reload(), Ok(ReloadOutcome::Applied { .. })));
     let status = live.status();
-    assert!(status.ok && status.warnings[0].message.contains("there is no organization"), "{status:?}");
+    assert!(status.ok && status.warnings[0].message.contains("live-chat"), "{status:?}");
 }
 
 #[test]
