@@ -31,8 +31,9 @@ fn malformed(field: &'static str, detail: impl Into<String>) -> Problem {
 }
 
 fn parameters<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    web::Query::<T>::from_query(request.query_string()).map(web::Query::into_inner).map_err(|fault| {
-        Problem::malformed(None, format!("The query cannot be read: {fault}."), "Correct the query parameters.")
+    web::Query::<T>::from_query(request.query_string()).map(web::Query::into_inner).map_err(|_| {
+        let detail = "A query parameter is given twice, or has a value of another type than this operation takes.";
+        Problem::malformed(None, detail, "Correct the query parameters; docs/contract.md lists them.")
     })
 }
 

@@ -6,10 +6,12 @@ use serde::Serialize;
 
 use super::Desk;
 use crate::config::{Faults, ReloadOutcome};
-use crate::domain::access::Permission;
+use crate::domain::access::{OrganizationScope, Permission};
 use crate::http::answer;
 use crate::http::problem::{Code, Problem};
 
+/// Concerns every organization, faults of their files included, so the credential must be bound to all of them.
+///
 /// 200 with the generation in force, or 422 with every fault while the last good configuration stays.
 pub(super) async fn reload(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
     #[derive(Serialize)]
@@ -20,7 +22,10 @@ pub(super) async fn reload(request: HttpRequest, desk: web::Data<Desk>) -> Resul
         /// Settings of the process that changed and count only after a restart.
         restart_needed: Vec<String>,
     }
-    desk.door.admit(&request, &[Permission::Admin])?;
+    let visit = desk.door.admit(&request, &[Permission::Admin])?;
+    if visit.caller().organizations != OrganizationScope::All {
+        return Err(Problem::unauthorized());
+    }
     let live = desk.live.clone();
     let reloaded = web::block(move || live.reload())
         .await

@@ -2,6 +2,7 @@
 
 use clap_complete::Shell;
 
+use super::output::Output;
 use super::{Exit, Failure};
 
 #[derive(Debug, clap::Args)]
@@ -10,7 +11,9 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn run(args: &CompletionsArgs, mut command: clap::Command) -> Result<Exit, Failure> {
-    clap_complete::generate(args.shell, &mut command, "streamgate", &mut std::io::stdout());
+pub(super) fn run(args: &CompletionsArgs, mut command: clap::Command, output: &Output) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "streamgate", &mut script);
+    output.line(String::from_utf8_lossy(&script).trim_end())?;
     Ok(Exit::Done)
 }

@@ -32,6 +32,9 @@ enum KeysCommand {
 
 pub(super) fn run(args: &KeysArgs, output: &Output) -> Result<Exit, Failure> {
     let KeysCommand::New { name, permissions, organizations } = &args.command;
+    if name.trim().is_empty() || organizations.iter().any(|name| name.trim().is_empty()) {
+        return Err(Failure::new(Exit::Usage, "--name and --organization must not be empty."));
+    }
     if let Some(unknown) = permissions.iter().find(|permission| Permission::named(permission).is_none()) {
         let known = Permission::ALL.map(Permission::name).join(", ");
         return Err(Failure::new(Exit::Usage, format!("`{unknown}` is no permission. There are: {known}.")));

@@ -126,7 +126,7 @@ pub fn main() -> ExitCode {
         Some(Command::Listen(args)) => listen::run(&args, &output),
         Some(Command::Records(args)) => records::run(&args, &output),
         Some(Command::Keys(args)) => keys::run(&args, &output),
-        Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
+        Some(Command::Completions(args)) => completions::run(&args, Cli::command(), &output),
     };
     match outcome {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::client::{Client, ClientArgs, Listener, block_on};
 use super::output::{Output, columns, printable};
 use super::{Exit, Failure};
+use crate::domain::ids::ReceiptId;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RecordsArgs {
@@ -155,8 +156,15 @@ async fn list(client: &Client, query: &[(&str, String)], output: &Output) -> Res
     Ok(Exit::Done)
 }
 
+/// A receipt ID as it may stand in a path: anything else, such as `requeue#`, would be another path.
+fn receipt_path(text: &str, rest: &str) -> Result<String, Failure> {
+    let id = ReceiptId::parse(text)
+        .map_err(|fault| Failure::new(Exit::Usage, format!("`{}` {fault}; a 202 has one.", printable(text))))?;
+    Ok(format!("/admin/v1/records/{id}{rest}"))
+}
+
 async fn show(client: &Client, receipt_id: &str, details: bool, output: &Output) -> Result<Exit, Failure> {
-    let path = with_query(&format!("/admin/v1/records/{receipt_id}"), &[("details", details.to_string())]);
+    let path = with_query(&receipt_path(receipt_id, "")?, &[("details", details.to_string())]);
     let body = client.send(Listener::Admin, Method::GET, &path, None).await?.success()?;
     if output.is_json() {
         output.json(&body)?;
@@ -225,7 +233,7 @@ async fn requeue(
     output: &Output,
 ) -> Result<Exit, Failure> {
     let path = match receipt_id {
-        Some(id) => format!("/admin/v1/records/{id}/requeue"),
+        Some(id) => receipt_path(id, "/requeue")?,
         None => {
             let query: Vec<_> = organization_id.map(|id| ("organizationId", id.to_owned())).into_iter().collect();
             with_query("/admin/v1/records/requeue", &query)

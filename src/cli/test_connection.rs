@@ -36,10 +36,10 @@ pub(super) struct TestConnectionArgs {
     #[arg(long, value_name = "NAME")]
     relationship: Option<String>,
     /// Give up after this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=86_400))]
     timeout: u64,
-    /// Wait this many seconds between tries.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    /// Wait this many seconds between tries; 0 means a tenth of a second.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=3_600))]
     interval: u64,
 }
 
@@ -130,7 +130,7 @@ async fn until_accepted(
         if accepted || hopeless {
             return Ok(accepted);
         }
-        let next = tokio::time::Instant::now() + Duration::from_secs(args.interval);
+        let next = tokio::time::Instant::now() + Duration::from_secs(args.interval).max(Duration::from_millis(100));
         if next > deadline {
             return Ok(false);
         }

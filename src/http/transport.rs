@@ -5,6 +5,8 @@
 //! * **Framework errors as JSON.** A request that does not even parse is answered by actix with an empty body. Those
 //!   answers are recognized on their way out (`content-length: 0`, which no answer of ours has) and given a problem
 //!   body and the headers that every answer has.
+//! * **Readers who never read.** Behind 128 KiB of pipelined requests the framework wakes itself over and over while an
+//!   answer waits to be sent. A connection that is polled like that without getting a byte out is cut.
 //! * **Fragments.** `#` in a request line is cut off by the URI parser, so it is refused before it gets there.
 //!
 //! The application tells the connection when a request begins and ends, through [`Connection`].
@@ -109,9 +111,9 @@ impl Connection {
         if self.line_complete.get() {
             return true;
         }
+        // Empty lines before a request line are allowed and skipped by the parser (RFC 9112 §2.2).
+        let bytes = if self.line_bytes.get() == 0 { bytes.trim_ascii_start() } else { bytes };
         let line = match bytes.iter().position(|&byte| byte == b'\n') {
-            // Empty lines before a request line are allowed and skipped by the parser (RFC 9112 §2.2).
-            Some(end) if bytes.get(..end).is_some_and(|line| line.trim_ascii().is_empty()) => return true,
             Some(end) => {
                 self.line_complete.set(true);
                 bytes.get(..end).unwrap_or_default()
@@ -134,15 +136,21 @@ pub struct GuardedStream {
     /// Bytes that replace what the framework wrote and have not left yet.
     replaced: BytesMut,
     ended: bool,
+    /// How often in a row nothing could be written.
+    blocked_writes: u32,
     _peer: PeerGuard,
 }
+
+/// Blocked writes in a row after which a connection is cut. The peer's acknowledgements wake a waiting writer a few times
+/// at most; only one that floods without reading comes near this.
+const MAX_BLOCKED_WRITES: u32 = 1_000;
 
 impl GuardedStream {
     /// Takes over a fresh connection; its place among its peer's connections is freed when it goes.
     pub fn new(io: TcpStream, deadlines: Deadlines, peer: PeerGuard) -> Self {
         let connection = Rc::new(Connection::new(deadlines));
         let timer = RefCell::new(Box::pin(tokio::time::sleep_until(connection.deadline.get())));
-        Self { io, connection, timer, replaced: BytesMut::new(), ended: false, _peer: peer }
+        Self { io, connection, timer, replaced: BytesMut::new(), ended: false, blocked_writes: 0, _peer: peer }
     }
 
     /// The side that the application sees.
@@ -252,11 +260,16 @@ impl AsyncWrite for GuardedStream {
             };
         }
         let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
+        if outcome.is_ready() {
+            self.blocked_writes = 0;
+            return outcome;
+        }
         // A reader who does not read holds the connection no longer than one who does not write.
-        if outcome.is_pending() && self.timed_out(cx) {
+        self.blocked_writes += 1;
+        if self.blocked_writes > MAX_BLOCKED_WRITES || self.timed_out(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        outcome
+        Poll::Pending
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

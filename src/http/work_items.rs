@@ -33,14 +33,13 @@ struct SettleBody {
 }
 
 /// The JSON object in the body.
+///
+/// What the parser says about it stays inside: it would hand back whatever the caller sent, however long.
 async fn read<T: for<'de> Deserialize<'de>>(visit: &Visit, request: &HttpRequest, door: &Door) -> Result<T, Problem> {
     let body = body::read_json(visit, request, door.body_limits()).await?;
-    let malformed = |fault: serde_json::Error| {
-        Problem::malformed(
-            None,
-            format!("The body is not what this operation takes: {fault}."),
-            "See docs/contract.md.",
-        )
+    let malformed = |_| {
+        let detail = "The body is not JSON, or has a property that this operation does not take, lacks one, or one of another type.";
+        Problem::malformed(None, detail, "Send the properties that docs/contract.md lists for this operation.")
     };
     // A struct would take a positional array as well; only an object names its properties.
     let raw: &RawValue = serde_json::from_slice(body.bytes()).map_err(malformed)?;
@@ -74,7 +73,7 @@ pub async fn lease(request: HttpRequest, door: web::Data<Door>) -> Result<HttpRe
         .lease(visit.effective(), visit.caller(), call, Timestamp::now())
         .await
         .map_err(|cause| problem(cause).under(generation))?;
-    Ok(answer::json(StatusCode::OK, &ListBody { value, catalog_generation: None }))
+    Ok(answer::json(StatusCode::OK, &ListBody { value, catalog_generation: Some(generation) }))
 }
 
 /// `POST /api/v1/work-items/{id}/complete`.
@@ -86,7 +85,7 @@ pub async fn complete(
     let visit = door.admit(&request, &[Permission::WorkHandle])?;
     let holder = holder(&visit, &request, &path, &door).await?;
     door.pull().complete(holder, Timestamp::now()).await.map_err(problem)?;
-    settled(holder.receipt, &door).await
+    settled(holder.receipt, &visit, &door).await
 }
 
 /// `POST /api/v1/work-items/{id}/release`.
@@ -98,13 +97,15 @@ pub async fn release(
     let visit = door.admit(&request, &[Permission::WorkHandle])?;
     let holder = holder(&visit, &request, &path, &door).await?;
     door.pull().release(holder, Timestamp::now()).await.map_err(problem)?;
-    settled(holder.receipt, &door).await
+    settled(holder.receipt, &visit, &door).await
 }
 
 /// Where the work item stands now.
-async fn settled(id: ReceiptId, door: &Door) -> Result<HttpResponse, Problem> {
+async fn settled(id: ReceiptId, visit: &Visit, door: &Door) -> Result<HttpResponse, Problem> {
     let status = door.store().receipt(id).await?.ok_or_else(|| problem(PullError::NotFound))?;
-    Ok(answer::json(StatusCode::OK, &serde_json::json!({ "id": id, "state": status.state })))
+    let catalog_generation = visit.catalog().generation();
+    let body = serde_json::json!({ "id": id, "state": status.state, "catalogGeneration": catalog_generation });
+    Ok(answer::json(StatusCode::OK, &body))
 }
 
 /// Who shows which token for which work item.
