@@ -10,6 +10,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpMessage as _, HttpRequest};
 use bytes::{Bytes, BytesMut};
+use dashmap::DashMap;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -19,17 +20,20 @@ use super::problem::{Code, Problem};
 /// The body of a request that nobody has read yet, kept with the request until somebody does.
 pub struct Unread(pub Payload);
 
-/// Bytes of bodies that all requests together hold in memory.
+/// Bytes of bodies that all requests together hold in memory, of which no credential holds more than half: one busy
+/// caller leaves room for the others. Counted is what has arrived, never what was announced.
 #[derive(Debug)]
 pub struct Budget {
     limit_bytes: usize,
     held_bytes: AtomicUsize,
+    /// By credential, while it holds anything; credentials are configured, so there are not many.
+    held_by: DashMap<Arc<str>, usize>,
 }
 
 impl Budget {
     /// At most this many bytes at once.
     pub fn new(limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0) })
+        Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0), held_by: DashMap::new() })
     }
 
     /// How many bytes are held.
@@ -42,21 +46,30 @@ impl Budget {
 #[derive(Debug)]
 struct Share {
     budget: Arc<Budget>,
+    credential: Arc<str>,
     bytes: usize,
 }
 
 impl Share {
-    fn none(budget: &Arc<Budget>) -> Self {
-        Self { budget: Arc::clone(budget), bytes: 0 }
+    fn none(budget: &Arc<Budget>, credential: &Arc<str>) -> Self {
+        Self { budget: Arc::clone(budget), credential: Arc::clone(credential), bytes: 0 }
     }
 
     /// Grows to `bytes`.
     fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let more = bytes.saturating_sub(self.bytes);
-        let held = self.budget.held_bytes.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
-        // A single body always fits: the limit is on what requests hold *besides* it.
-        if held.saturating_add(more) > self.budget.limit_bytes && held > 0 {
+        let Budget { limit_bytes, held_bytes, held_by } = &*self.budget;
+        let others = held_bytes.fetch_add(more, Ordering::Relaxed).saturating_add(more).saturating_sub(self.bytes);
+        let own = {
+            let mut held = held_by.entry(Arc::clone(&self.credential)).or_insert(0);
+            *held += more;
+            *held
+        };
+        // A single body always fits: the limits are on what is held *besides* it.
+        let all_too_much = others > 0 && others.saturating_add(self.bytes) > *limit_bytes;
+        let own_too_much = own > self.bytes && own > limit_bytes / 2;
+        if all_too_much || own_too_much {
             return Err(Problem::new(
                 Code::Overloaded,
                 "Too many request bodies are under way at once.",
@@ -70,6 +83,10 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(mut held) = self.budget.held_by.get_mut(&self.credential) {
+            *held = held.saturating_sub(self.bytes);
+        }
+        self.budget.held_by.remove_if(&self.credential, |_, held| *held == 0);
     }
 }
 
@@ -107,8 +124,7 @@ pub async fn read_json(visit: &Visit, request: &HttpRequest, limits: &BodyLimits
     if declared.is_some_and(|bytes| bytes > limits.max_bytes) {
         return Err(too_large(limits.max_bytes));
     }
-    let mut share = Share::none(&limits.budget);
-    share.grow_to(declared.unwrap_or(0))?;
+    let mut share = Share::none(&limits.budget, &visit.caller().credential);
     let Some(Unread(mut payload)) = request.extensions_mut().remove::<Unread>() else {
         return Ok(Body { bytes: Bytes::new(), _share: share });
     };
@@ -126,7 +142,8 @@ pub async fn read_json(visit: &Visit, request: &HttpRequest, limits: &BodyLimits
             continue;
         }
         if all.is_empty() {
-            all.reserve(declared.unwrap_or(read));
+            // Room for what has arrived and as much again; what was only announced gets none.
+            all.reserve(read.saturating_mul(2).min(limits.max_bytes));
             all.extend_from_slice(&first);
             first = Bytes::new();
         }
@@ -228,14 +245,26 @@ mod tests {
     #[test]
     fn the_budget_is_shared_and_given_back() {
         let budget = Budget::new(100);
-        let (mut one, mut other) = (Share::none(&budget), Share::none(&budget));
-        assert!(one.grow_to(60).is_ok());
+        let share = |credential: &str| Share::none(&budget, &Arc::from(credential));
+        let (mut one, mut other) = (share("a"), share("b"));
+        assert!(one.grow_to(60).is_ok(), "a single body may be larger than half");
         assert!(one.grow_to(50).is_ok(), "shrinking is no growth");
         assert!(other.grow_to(40).is_ok());
-        assert!(other.grow_to(41).is_err());
+        assert!(other.grow_to(41).is_err(), "together they hold too much");
         drop((one, other));
         assert_eq!(budget.held_bytes(), 0);
-        assert!(Share::none(&budget).grow_to(101).is_ok(), "a single body always fits");
+        assert!(budget.held_by.is_empty());
+        assert!(share("a").grow_to(101).is_ok(), "a single body always fits");
+    }
+
+    #[test]
+    fn no_credential_holds_more_than_half() {
+        let budget = Budget::new(100);
+        let share = |credential: &str| Share::none(&budget, &Arc::from(credential));
+        let (mut first, mut second, mut third) = (share("busy"), share("busy"), share("busy"));
+        assert!(first.grow_to(25).is_ok() && second.grow_to(25).is_ok());
+        assert!(third.grow_to(1).is_err());
+        assert!(share("other").grow_to(40).is_ok(), "there is room for others");
     }
 
     #[test]

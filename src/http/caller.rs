@@ -4,10 +4,12 @@
 //! moment by which the request must have arrived. The credential is judged from cached snapshots, without I/O.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
+use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -107,10 +109,16 @@ impl Gate {
         Arc::clone(&self.current().effective)
     }
 
-    /// The refusal of a stranger; `None` for whoever may be somebody.
-    pub fn turns_away(&self, headers: &HeaderMap) -> Option<Problem> {
-        let known = self.current().authenticate(headers);
-        matches!(known, Err(AuthError::Unauthorized { .. })).then(Problem::unauthorized)
+    /// The refusal of a stranger, with what the log is to say; `None` for whoever may be somebody.
+    pub fn turns_away(&self, head: &RequestHead, limits: &Limits) -> Option<(Problem, String)> {
+        let current = self.current();
+        match current.authenticate(&head.headers) {
+            Err(cause @ AuthError::Unauthorized { .. }) => {
+                let (problem, why) = refuse(cause, head.peer_addr, limits);
+                Some((problem.under(current.effective.catalog.generation()), why))
+            }
+            Ok(_) | Err(AuthError::Ambiguous { .. } | AuthError::KeysUnavailable { .. }) => None,
+        }
     }
 
     /// Admits a request whose credential has any of these permissions.
@@ -121,9 +129,11 @@ impl Gate {
     pub fn admit(&self, request: &HttpRequest, limits: &Limits, any_of: &[Permission]) -> Result<Visit, Problem> {
         let current = self.current();
         let generation = current.effective.catalog.generation();
-        let caller = current
-            .authenticate(request.headers())
-            .map_err(|cause| refuse(cause, request, limits).under(generation))?;
+        let caller = current.authenticate(request.headers()).map_err(|cause| {
+            let (problem, why) = refuse(cause, request.peer_addr(), limits);
+            remark(request, why);
+            problem.under(generation)
+        })?;
         if !any_of.iter().any(|permission| caller.may(*permission)) {
             remark(request, format!("credential `{}` lacks the permission", caller.credential));
             return Err(Problem::unauthorized().under(generation));
@@ -158,30 +168,26 @@ impl Current {
     }
 }
 
-fn refuse(cause: AuthError, request: &HttpRequest, limits: &Limits) -> Problem {
-    match cause {
+/// The refusal, and why in words for the log. A wrong credential counts towards its address's allowance.
+fn refuse(cause: AuthError, peer: Option<SocketAddr>, limits: &Limits) -> (Problem, String) {
+    let why = cause.to_string();
+    let problem = match cause {
         AuthError::Ambiguous { message } => Problem::new(
             Code::CredentialAmbiguous,
             message,
             "Send either one `X-Api-Key` or one `Authorization: Bearer`.",
         ),
-        AuthError::Unauthorized { cause } => {
-            remark(request, cause.to_string());
-            let flooded = request.peer_addr().map(|peer| limits.wrong_credential(peer.ip()));
-            match flooded {
-                Some(Err(problem)) => problem,
-                Some(Ok(())) | None => Problem::unauthorized(),
-            }
-        }
-        AuthError::KeysUnavailable { issuer } => {
-            remark(request, format!("the keys of issuer `{issuer}` cannot be had"));
-            Problem::new(
-                Code::KeysUnavailable,
-                "The keys of the token's issuer cannot be had at the moment.",
-                "Send the same request again later; repeating is safe. API keys work meanwhile.",
-            )
-        }
-    }
+        AuthError::Unauthorized { .. } => match peer.map(|peer| limits.wrong_credential(peer.ip())) {
+            Some(Err(flooded)) => flooded,
+            Some(Ok(())) | None => Problem::unauthorized(),
+        },
+        AuthError::KeysUnavailable { .. } => Problem::new(
+            Code::KeysUnavailable,
+            "The keys of the token's issuer cannot be had at the moment.",
+            "Send the same request again later; repeating is safe. API keys work meanwhile.",
+        ),
+    };
+    (problem, why)
 }
 
 /// Where the host name names an organization (contract §7), no other exists for this request.

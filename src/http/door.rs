@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::dev::RequestHead;
+use actix_web::http::{Method, header};
 
 use super::body::{BodyLimits, Budget};
 use super::caller::{Gate, GateParts, Visit};
@@ -88,9 +89,17 @@ impl Door {
         self.gate.admit(request, &self.limits, any_of)
     }
 
-    /// The refusal of a client that asks before it sends its body; `None` lets it go on, and be judged in full then.
-    pub fn turns_away(&self, headers: &HeaderMap) -> Option<Problem> {
-        self.gate.turns_away(headers)
+    /// The refusal of a stranger who asks before sending the body of an operation that takes one, counted and with what
+    /// the log is to say. `None` lets the client go on, and be judged in full then: whether there is such a path, and
+    /// whether it takes the method, comes before any credential.
+    pub fn turns_away(&self, head: &RequestHead) -> Option<(Problem, String)> {
+        let takes_a_body = head.method == Method::POST && super::takes_a_body(head.uri.path());
+        let refusal = takes_a_body.then(|| self.gate.turns_away(head, &self.limits)).flatten();
+        if let Some((problem, _)) = &refusal {
+            self.metrics.request("expectation", problem.code().status().as_u16(), std::time::Duration::ZERO);
+            self.metrics.problem(problem.code().name());
+        }
+        refusal
     }
 
     /// Answers new requests with 503 from now on; those under way go on.

@@ -50,6 +50,11 @@ pub fn routes(app: &mut web::ServiceConfig) {
         .default_service(web::to(nothing_here));
 }
 
+/// Whether a path belongs to an operation that takes a body.
+pub fn takes_a_body(path: &str) -> bool {
+    matches!(path, "/api/v1/records" | "/api/v1/records/explain") || path.starts_with("/api/v1/work-items/")
+}
+
 /// A path that answers other methods with 405 and the ones it takes.
 pub fn resource(path: &str, methods: &'static str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(move || async move {

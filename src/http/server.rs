@@ -3,7 +3,7 @@
 //! This is what `actix_web::HttpServer` does, with our own stream under the parser ([`super::transport`]).
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use actix_http::{ConnectionType, HttpService, Request};
@@ -82,9 +82,12 @@ where
             // Heads are timed by the stream, the first one as well.
             .client_request_timeout(std::time::Duration::ZERO)
             .expect(fn_service(move |request: Request| {
-                let answer = match door.turns_away(&request.head().headers) {
+                let answer = match door.turns_away(request.head()) {
                     None => Ok(request),
-                    Some(problem) => Err(actix_http::Response::from(closing(problem))),
+                    Some((problem, why)) => {
+                        let peer = request.head().peer_addr;
+                        Err(actix_http::Response::from(closing(problem, peer, &why)))
+                    }
                 };
                 std::future::ready(answer)
             }))
@@ -105,11 +108,7 @@ where
 const FIRST_HEAD: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Finds a place for a connection, or turns it away with the advice to come back.
-fn admit(
-    io: TcpStream,
-    peers: &Arc<Peers>,
-    deadlines: Deadlines,
-) -> Result<(GuardedStream, Option<std::net::SocketAddr>), ()> {
+fn admit(io: TcpStream, peers: &Arc<Peers>, deadlines: Deadlines) -> Result<(GuardedStream, Option<SocketAddr>), ()> {
     let peer = io.peer_addr().ok();
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let Some(place) = peers.admit(address) else {
@@ -130,8 +129,17 @@ fn admit(
 
 /// A refusal before the body was sent: with the headers of every answer, and the end of the connection, since whether
 /// the body follows is up to the client.
-fn closing(problem: Problem) -> HttpResponse {
+fn closing(problem: Problem, peer: Option<SocketAddr>, why: &str) -> HttpResponse {
     let id = RequestId::new();
+    tracing::info!(
+        request.id = %id,
+        http.route = "expectation",
+        http.status = problem.code().status().as_u16(),
+        code = problem.code().name(),
+        remark = why,
+        peer = peer.map(|peer| tracing::field::display(peer.ip())),
+        "request"
+    );
     let mut response = with_common_headers(problem.into_response(id.as_str()), &id);
     response.head_mut().set_connection_type(ConnectionType::Close);
     response

@@ -283,3 +283,31 @@ fn starting_with_faults_or_a_taken_port_says_so() {
     assert!(text(&taken.stderr).contains(&receiver.address.to_string()), "{taken:?}");
     std::io::stderr().flush().expect("flushed");
 }
+
+#[test]
+fn only_receipt_ids_get_into_paths() {
+    let gateway = TestGateway::start();
+    for (arguments, odd) in [
+        (["records", "requeue"], "requeue#"),
+        (["records", "requeue"], "requeue?"),
+        (["records", "show"], "../records"),
+    ] {
+        let output = against(&gateway, &[arguments[0], arguments[1], odd]);
+        assert_eq!(output.status.code(), Some(2), "{odd}: {output:?}");
+        assert!(text(&output.stderr).contains("is not a receipt ID"), "{odd}: {output:?}");
+    }
+}
+
+#[test]
+fn closed_pipes_and_huge_numbers_end_without_a_panic() {
+    let mut child = streamgate().args(["completions", "bash"]).stdout(Stdio::piped()).spawn().expect("started");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("ended").code(), Some(0));
+    let huge = streamgate()
+        .args(["test-connection", "--key", KEY, "--timeout", "18446744073709551615"])
+        .output()
+        .expect("ran");
+    assert_eq!(huge.status.code(), Some(2), "{huge:?}");
+    let nameless = streamgate().args(["keys", "new", "--name", " "]).output().expect("ran");
+    assert_eq!(nameless.status.code(), Some(2));
+}

@@ -252,3 +252,79 @@ fn s307_connections_from_one_address_are_bounded() {
         connection.answer().filter(|answer| answer.status == 200)
     });
 }
+
+#[test]
+fn h177_a_fragment_is_refused_behind_empty_lines_too() {
+    let gateway = TestGateway::start();
+    let bytes = format!("\r\nGET /api/v1/connection#frag HTTP/1.1\r\nHost: g\r\nX-Api-Key: {KEY}\r\n\r\n");
+    run(&gateway, &[Case { id: "H177 behind CRLF", bytes: bytes.into_bytes(), expected: &[400] }]);
+}
+
+#[test]
+fn a_flood_that_is_never_read_is_cut() {
+    // With deadlines this long, only the cut for blocked writes can end the connection.
+    let mut setup = Setup::default();
+    setup.process.push_str("\n[limits]\nrequest_deadline_seconds = 300\nkeep_alive_seconds = 300\n");
+    let gateway = TestGateway::start_with(&setup);
+    let mut flood = std::net::TcpStream::connect(gateway.public).expect("connected");
+    flood.set_nonblocking(true).expect("non-blocking");
+    let one = request("GET", "/api/v1/entity-configurations", &[], b"");
+    let many = one.repeat(200);
+    let mut at = 0;
+    crate::support::eventually("the connection to be cut", || {
+        use std::io::Write as _;
+        match flood.write(&many[at..]) {
+            Ok(written) => {
+                at = (at + written) % many.len();
+                None
+            }
+            Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(_cut) => Some(()),
+        }
+    });
+    assert_eq!(gateway.post(nth_incident(1)).status, 202);
+}
+
+#[test]
+fn bodies_that_are_only_announced_hold_nobody_up() {
+    let mut setup = Setup::default();
+    setup.process.push_str("\n[limits]\nmax_body_bytes = 8388608\nmax_in_flight_bytes = 16777216\n");
+    let gateway = TestGateway::start_with(&setup);
+    let head = format!(
+        "POST /api/v1/records HTTP/1.1\r\nHost: g\r\nX-Api-Key: {}\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 8388608\r\n\r\n",
+        crate::support::gateway::FABRIKAM_KEY
+    );
+    let held: Vec<Connection> = (0..8)
+        .map(|_| {
+            let mut connection = Connection::open(gateway.public);
+            connection.send(head.as_bytes());
+            // The gateway waits for the body now.
+            assert_eq!(connection.answer().expect("an interim answer").status, 100);
+            connection
+        })
+        .collect();
+    assert_eq!(gateway.post(nth_incident(1)).status, 202);
+    drop(held);
+}
+
+#[test]
+fn an_expectation_changes_neither_the_order_of_checks_nor_what_is_counted() {
+    let mut setup = Setup::default();
+    setup.process.push_str("\n[limits]\nwrong_credentials_per_second = 5\n");
+    let gateway = TestGateway::start_with(&setup);
+    let ask = |method: &str, path: &str| {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: g\r\nX-Api-Key: sg_wrong\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n"
+        );
+        let mut connection = Connection::open(gateway.public);
+        connection.send(head.as_bytes());
+        let first = connection.answer().expect("an answer");
+        if first.status == 100 { connection.answer().expect("the answer") } else { first }
+    };
+    assert_eq!(ask("PUT", "/api/v1/records").status, 405);
+    assert_eq!(ask("POST", "/nowhere").status, 404);
+    let answers: Vec<_> = (0..50).map(|_| ask("POST", "/api/v1/records")).collect();
+    assert!(answers.iter().any(|answer| answer.status == 429), "wrong keys are counted");
+    assert!(answers.iter().all(|answer| matches!(answer.status, 401 | 429)));
+    assert!(answers[0].json()["catalogGeneration"].is_u64());
+}

@@ -156,3 +156,28 @@ fn i294_i296_strangers_make_no_metric_series() {
     }
     assert_eq!(series(), before);
 }
+
+#[test]
+fn a_reload_needs_a_credential_for_every_organization() {
+    let gateway = TestGateway::start();
+    // Faults quote the files they are in, whoever asks.
+    let secret = format!("{}\nsecret_project_name = 1\n", crate::support::gateway::ORGANIZATION);
+    std::fs::write(gateway.organization_file("contoso.toml"), secret).expect("written");
+    let bytes = crate::support::raw::request("POST", "/admin/v1/reload", &[("X-Api-Key", FABRIKAM_KEY)], b"");
+    let answer = crate::support::raw::exchange(gateway.admin, &bytes);
+    check_invariants("reload", &answer);
+    assert_eq!(answer.status, 401);
+    assert_eq!(gateway.administer("POST", "/admin/v1/reload").status, 422);
+}
+
+#[test]
+fn i301_what_was_sent_is_not_handed_back_at_length() {
+    let gateway = TestGateway::start();
+    let long = format!(r#"{{"organizationId":"x","{}":1}}"#, "k".repeat(900_000));
+    let answer = gateway.call("POST", "/api/v1/work-items/lease", KEY, long.as_bytes());
+    check_invariants("I301", &answer);
+    assert_eq!(answer.status, 400);
+    let answer = gateway.administer("GET", &format!("/admin/v1/records?limit={}", "z".repeat(3_000)));
+    check_invariants("I301", &answer);
+    assert_eq!(answer.status, 400);
+}
