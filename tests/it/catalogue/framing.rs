@@ -304,6 +304,9 @@ fn bodies_that_are_only_announced_hold_nobody_up() {
         })
         .collect();
     assert_eq!(gateway.post(nth_incident(1)).status, 202);
+    let metrics = crate::support::raw::exchange(gateway.admin, &request("GET", "/metrics", &[], b""));
+    let metrics = String::from_utf8(metrics.body).expect("text");
+    assert!(metrics.contains("streamgate_in_flight_body_bytes 0\n"), "what is only announced counts nothing");
     drop(held);
 }
 
