@@ -189,14 +189,30 @@ impl GuardedStream {
         self.ended = true;
     }
 
+    /// Writes to the socket: the one way out. A reader who does not read holds the connection no longer than one who does
+    /// not write.
+    fn poll_send(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
+        if outcome.is_ready() {
+            self.blocked_writes = 0;
+            return outcome;
+        }
+        self.blocked_writes += 1;
+        if self.blocked_writes > MAX_BLOCKED_WRITES || self.timed_out(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+
     /// Sends replaced bytes that are still waiting.
     fn poll_replaced(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.replaced.is_empty() {
-            match Pin::new(&mut self.io).poll_write(cx, &self.replaced) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => self.replaced.advance(written),
-                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-                Poll::Pending => return Poll::Pending,
+            let waiting = std::mem::take(&mut self.replaced);
+            let outcome = self.poll_send(cx, &waiting);
+            self.replaced = waiting;
+            match ready!(outcome)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.replaced.advance(written),
             }
         }
         Poll::Ready(Ok(()))
@@ -259,17 +275,7 @@ impl AsyncWrite for GuardedStream {
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(buf.len())),
             };
         }
-        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
-        if outcome.is_ready() {
-            self.blocked_writes = 0;
-            return outcome;
-        }
-        // A reader who does not read holds the connection no longer than one who does not write.
-        self.blocked_writes += 1;
-        if self.blocked_writes > MAX_BLOCKED_WRITES || self.timed_out(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Poll::Pending
+        self.poll_send(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
