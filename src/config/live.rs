@@ -101,11 +101,6 @@ impl Live {
         &self.process
     }
 
-    /// Where the configuration comes from.
-    pub const fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
     /// The effective configuration, for as long as the answer to one request takes: cheap, and never a mixture of two.
     pub fn current(&self) -> Guard<Arc<Effective>> {
         self.effective.load()

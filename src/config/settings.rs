@@ -154,6 +154,13 @@ pub struct CredentialSettings {
     pub issuers: Vec<IssuerSettings>,
 }
 
+impl CredentialSettings {
+    /// Whether nobody has configured a credential: then, and only then, a development key counts.
+    pub fn is_empty(&self) -> bool {
+        self.api_keys.is_empty() && self.issuers.is_empty()
+    }
+}
+
 /// One API key (contract §5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKeySettings {

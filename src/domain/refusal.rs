@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::ids::OrganizationId;
+
 /// The codes of the 404, in the order in which the checks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalCode {
@@ -97,4 +99,18 @@ pub struct Refusal {
     pub expected: Option<String>,
     /// What to do about it.
     pub action: String,
+}
+
+impl Refusal {
+    /// No such organization, or not one of the caller's: the two must read the same wherever they are told. `nearest` is
+    /// one that the caller may know of.
+    pub fn organization_unknown(organization: OrganizationId, nearest: Option<String>) -> Self {
+        Self {
+            code: RefusalCode::OrganizationUnknown,
+            detail: format!("Organization {organization} is not configured for this credential."),
+            expected: nearest,
+            action: "Check the Organization ID, or configure the organization and bind this credential to it."
+                .to_owned(),
+        }
+    }
 }

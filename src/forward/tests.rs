@@ -49,7 +49,7 @@ impl Running {
     async fn until(&self, what: &str, reached: impl Fn(&FakeStore) -> bool) {
         let polling = async {
             while !reached(&self.store) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::task::yield_now().await;
             }
         };
         assert!(tokio::time::timeout(Duration::from_secs(60), polling).await.is_ok(), "never reached: {what}");
@@ -134,9 +134,12 @@ async fn a_dropped_handle_stops_it() {
     let server = FaultServer::start(Fault::Say(OK.to_vec())).await;
     let Running { store, handle, .. } = start(&server.url, &server.url);
     drop(handle);
-    while Arc::strong_count(&store) > 1 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let stopping = async {
+        while Arc::strong_count(&store) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), stopping).await.is_ok(), "it still holds the store");
 }
 
 #[tokio::test]

@@ -104,11 +104,6 @@ impl Gate {
         made
     }
 
-    /// The configuration of the moment, for what needs no caller.
-    pub fn effective(&self) -> Arc<Effective> {
-        Arc::clone(&self.current().effective)
-    }
-
     /// The refusal of a stranger, with what the log is to say; `None` for whoever may be somebody.
     pub fn turns_away(&self, head: &RequestHead, limits: &Limits) -> Option<(Problem, String)> {
         let current = self.current();
@@ -158,9 +153,10 @@ impl Current {
 
     fn new(effective: Arc<Effective>, development_key: Option<&ApiKeySettings>, jwks: &Arc<JwksService>) -> Self {
         let configured = &effective.credentials;
-        let nobody = configured.api_keys.is_empty() && configured.issuers.is_empty();
         let credentials = match development_key {
-            Some(key) if nobody => Arc::new(CredentialSettings { api_keys: vec![key.clone()], issuers: Vec::new() }),
+            Some(key) if configured.is_empty() => {
+                Arc::new(CredentialSettings { api_keys: vec![key.clone()], issuers: Vec::new() })
+            }
             Some(_) | None => Arc::clone(configured),
         };
         let authenticator = Authenticator::new(credentials, Arc::clone(jwks));

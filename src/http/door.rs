@@ -15,7 +15,7 @@ use super::problem::{Code, Problem};
 use crate::config::settings::{ApiKeySettings, LimitSettings, PublicScheme};
 use crate::config::{Live, Process};
 use crate::domain::access::Permission;
-use crate::intake::{Accepted, Intake};
+use crate::intake::Intake;
 use crate::routing_queue::pull::PullQueue;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -140,11 +140,6 @@ impl Door {
     /// Where it is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// Counts what became of an accepted record.
-    pub fn observe_accepted(&self, accepted: &Accepted) {
-        self.metrics.accepted(accepted);
     }
 
     /// Scheme and host as this caller wrote them: where it can ask again. The host has been checked and goes back to

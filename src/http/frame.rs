@@ -51,7 +51,8 @@ pub async fn frame(
         body::drain(&http_request).await;
     }
     let response = echoing(with_common_headers(response, &id), &http_request);
-    let exchange = Exchange { request: &http_request, response: &response, code, id: &id, began };
+    let route = http_request.match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let exchange = Exchange { request: &http_request, route, response: &response, code, id: &id, began };
     exchange.count();
     exchange.log();
     if let Some(connection) = connection {
@@ -107,7 +108,8 @@ fn framework_problem(status: StatusCode) -> Problem {
     }
 }
 
-fn closing(mut response: HttpResponse) -> HttpResponse {
+/// The same answer, as the last one on its connection.
+pub fn closing(mut response: HttpResponse) -> HttpResponse {
     response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
     response
 }
@@ -137,6 +139,8 @@ fn echoing(mut response: HttpResponse, request: &HttpRequest) -> HttpResponse {
 /// One request and what became of it.
 struct Exchange<'a> {
     request: &'a HttpRequest,
+    /// The pattern of the route, which is one of a few whatever the path was.
+    route: String,
     response: &'a HttpResponse,
     code: Option<Code>,
     id: &'a RequestId,
@@ -144,14 +148,9 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// The pattern of the route, which is one of a few whatever the path was.
-    fn route(&self) -> String {
-        self.request.match_pattern().unwrap_or_else(|| "unmatched".to_owned())
-    }
-
     fn count(&self) {
         let Some(metrics) = self.request.app_data::<Data<Arc<Metrics>>>() else { return };
-        metrics.request(&self.route(), self.response.status().as_u16(), self.began.elapsed());
+        metrics.request(&self.route, self.response.status().as_u16(), self.began.elapsed());
         if let Some(code) = self.code {
             metrics.problem(code.name());
         }
@@ -168,7 +167,7 @@ impl Exchange<'_> {
         tracing::info!(
             request.id = %self.id,
             http.method = %excerpt(self.request.method().as_str()),
-            http.route = %self.route(),
+            http.route = self.route.as_str(),
             http.status = self.response.status().as_u16(),
             code = self.code.map(Code::name),
             remark,

@@ -32,7 +32,7 @@ pub async fn route(request: HttpRequest, door: web::Data<Door>) -> Result<HttpRe
         .accept(visit.catalog(), caller, event, trace_context(request.headers()))
         .await
         .map_err(|cause| problem(cause).under(generation))?;
-    door.observe_accepted(&accepted);
+    door.metrics().accepted(&accepted);
     remark(&request, in_words(&accepted));
     Ok(answer::accepted(&accepted, &door.public_base(&request)))
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use actix_http::{ConnectionType, HttpService, Request};
+use actix_http::{HttpService, Request};
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::body::MessageBody;
@@ -16,7 +16,7 @@ use actix_web::{Error, HttpResponse};
 use tokio::net::TcpStream;
 
 use super::door::Door;
-use super::frame::with_common_headers;
+use super::frame::{closing, with_common_headers};
 use super::peers::Peers;
 use super::problem::{Code, Problem};
 use super::request_id::RequestId;
@@ -86,7 +86,7 @@ where
                     None => Ok(request),
                     Some((problem, why)) => {
                         let peer = request.head().peer_addr;
-                        Err(actix_http::Response::from(closing(problem, peer, &why)))
+                        Err(actix_http::Response::from(turned_away(problem, peer, &why)))
                     }
                 };
                 std::future::ready(answer)
@@ -129,7 +129,7 @@ fn admit(io: TcpStream, peers: &Arc<Peers>, deadlines: Deadlines) -> Result<(Gua
 
 /// A refusal before the body was sent: with the headers of every answer, and the end of the connection, since whether
 /// the body follows is up to the client.
-fn closing(problem: Problem, peer: Option<SocketAddr>, why: &str) -> HttpResponse {
+fn turned_away(problem: Problem, peer: Option<SocketAddr>, why: &str) -> HttpResponse {
     let id = RequestId::new();
     tracing::info!(
         request.id = %id,
@@ -140,7 +140,5 @@ fn closing(problem: Problem, peer: Option<SocketAddr>, why: &str) -> HttpRespons
         peer = peer.map(|peer| tracing::field::display(peer.ip())),
         "request"
     );
-    let mut response = with_common_headers(problem.into_response(id.as_str()), &id);
-    response.head_mut().set_connection_type(ConnectionType::Close);
-    response
+    closing(with_common_headers(problem.into_response(id.as_str()), &id))
 }

@@ -12,7 +12,7 @@ use super::door::Door;
 use super::problem::{Code, Problem};
 use crate::domain::access::Permission;
 use crate::domain::ids::{Guid, QueueName, ReceiptId};
-use crate::domain::refusal::{Refusal, RefusalCode};
+use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::routing_queue::pull::{Holder, LeaseCall, PullError};
 use crate::store::LeaseToken;
@@ -82,10 +82,7 @@ pub async fn complete(
     path: web::Path<String>,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    let visit = door.admit(&request, &[Permission::WorkHandle])?;
-    let holder = holder(&visit, &request, &path, &door).await?;
-    door.pull().complete(holder, Timestamp::now()).await.map_err(problem)?;
-    settled(holder.receipt, &visit, &door).await
+    end_lease(&request, &path, &door, LeaseEnd::Completed).await
 }
 
 /// `POST /api/v1/work-items/{id}/release`.
@@ -94,17 +91,28 @@ pub async fn release(
     path: web::Path<String>,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    let visit = door.admit(&request, &[Permission::WorkHandle])?;
-    let holder = holder(&visit, &request, &path, &door).await?;
-    door.pull().release(holder, Timestamp::now()).await.map_err(problem)?;
-    settled(holder.receipt, &visit, &door).await
+    end_lease(&request, &path, &door, LeaseEnd::Released).await
 }
 
-/// Where the work item stands now.
-async fn settled(id: ReceiptId, visit: &Visit, door: &Door) -> Result<HttpResponse, Problem> {
-    let status = door.store().receipt(id).await?.ok_or_else(|| problem(PullError::NotFound))?;
+/// How a consumer ends its lease.
+enum LeaseEnd {
+    Completed,
+    Released,
+}
+
+/// Ends a lease, and answers where the work item stands now.
+async fn end_lease(request: &HttpRequest, id: &str, door: &Door, end: LeaseEnd) -> Result<HttpResponse, Problem> {
+    let visit = door.admit(request, &[Permission::WorkHandle])?;
+    let holder = holder(&visit, request, id, door).await?;
+    match end {
+        LeaseEnd::Completed => door.pull().complete(holder, Timestamp::now()).await,
+        LeaseEnd::Released => door.pull().release(holder, Timestamp::now()).await,
+    }
+    .map_err(problem)?;
+    let status = door.store().receipt(holder.receipt).await?.ok_or_else(|| problem(PullError::NotFound))?;
     let catalog_generation = visit.catalog().generation();
-    let body = serde_json::json!({ "id": id, "state": status.state, "catalogGeneration": catalog_generation });
+    let body =
+        serde_json::json!({ "id": holder.receipt, "state": status.state, "catalogGeneration": catalog_generation });
     Ok(answer::json(StatusCode::OK, &body))
 }
 
@@ -125,14 +133,7 @@ async fn holder<'v>(visit: &'v Visit, request: &HttpRequest, id: &str, door: &Do
 fn problem(cause: PullError) -> Problem {
     let detail = cause.to_string();
     match cause {
-        PullError::OrganizationUnknown(organization) => Refusal {
-            code: RefusalCode::OrganizationUnknown,
-            detail: format!("Organization {organization} is not configured for this credential."),
-            expected: None,
-            action: "Check the Organization ID, or configure the organization and bind this credential to it."
-                .to_owned(),
-        }
-        .into(),
+        PullError::OrganizationUnknown(organization) => Refusal::organization_unknown(organization, None).into(),
         PullError::QueueUnknown { .. } => {
             let detail = detail.replacen("there", "There", 1);
             Problem::malformed(Some("queue"), format!("{detail}."), "Name one of them.")

@@ -137,13 +137,7 @@ fn check_organization<'a>(
     catalog.organization_for(caller, &event.organization).ok_or_else(|| {
         let visible = catalog.organizations_for(caller);
         let ids = visible.iter().map(|organization| organization.id.to_string());
-        Refusal {
-            code: RefusalCode::OrganizationUnknown,
-            detail: format!("Organization {} is not configured for this credential.", event.organization),
-            expected: nearest(&event.organization.to_string(), ids),
-            action: "Check the Organization ID, or configure the organization and bind this credential to it."
-                .to_owned(),
-        }
+        Refusal::organization_unknown(event.organization, nearest(&event.organization.to_string(), ids))
     })
 }
 
