@@ -43,6 +43,29 @@ impl Catalog {
         Self { generation, organizations, by_unique_name }
     }
 
+    /// The same catalog under another number.
+    #[must_use]
+    pub fn at_generation(&self, generation: u64) -> Self {
+        Self { generation, ..self.clone() }
+    }
+
+    /// The catalog after these organizations took the place of those with their IDs; `None` means gone.
+    #[must_use]
+    pub fn with(
+        &self,
+        generation: u64,
+        changes: impl IntoIterator<Item = (OrganizationId, Option<Arc<Organization>>)>,
+    ) -> Self {
+        let mut organizations = self.organizations.clone();
+        for (id, changed) in changes {
+            match changed {
+                Some(changed) => organizations.insert(id, changed),
+                None => organizations.remove(&id),
+            };
+        }
+        Self::new(generation, organizations.into_values())
+    }
+
     /// Which configuration this is. It grows with every change, over restarts too.
     pub const fn generation(&self) -> u64 {
         self.generation
@@ -60,7 +83,10 @@ impl Catalog {
 
     /// The organization of this unique name, without regard to case.
     pub fn organization_named(&self, unique_name: &str) -> Option<&Organization> {
-        self.by_unique_name.get(unique_name.to_ascii_lowercase().as_str()).and_then(|id| self.organizations.get(id)).map(Arc::as_ref)
+        self.by_unique_name
+            .get(unique_name.to_ascii_lowercase().as_str())
+            .and_then(|id| self.organizations.get(id))
+            .map(Arc::as_ref)
     }
 
     /// Every organization that the caller may know of, by unique name.
