@@ -4,7 +4,7 @@
 //! which comes from the process's settings goes on to follow them. It passes the same checks as the files, under the
 //! settings of the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use super::keys;
 use super::raw::Table;
 use super::settings::{ApiKeySettings, CredentialSettings, Effective};
 use super::source::SourceFile;
-use crate::domain::access::{Caller, OrganizationScope};
+use crate::domain::access::{Caller, OrganizationScope, Permission};
 use crate::domain::catalog::Organization;
-use crate::domain::ids::OrganizationId;
+use crate::domain::ids::{Guid, OrganizationId};
 use crate::domain::time::Timestamp;
 
 /// An organization's file, in JSON: `organization`, `queues`, `workStreams`.
@@ -44,6 +44,49 @@ pub struct StoredApiKey {
     pub created_at: Timestamp,
     /// The credential that made it.
     pub created_by: Arc<str>,
+}
+
+impl StoredApiKey {
+    /// As it is kept: everything but the name.
+    pub fn to_json(&self) -> Value {
+        let Self { settings, created_at, created_by } = self;
+        let sha256: String = settings.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let organizations = match &settings.organizations {
+            OrganizationScope::All => Value::from("*"),
+            OrganizationScope::Only(ids) => ids.iter().map(|id| Value::from(id.to_string())).collect(),
+        };
+        let permissions: Vec<_> = settings.permissions.iter().map(|permission| permission.name()).collect();
+        serde_json::json!({
+            "sha256": sha256,
+            "permissions": permissions,
+            "organizations": organizations,
+            "expires": settings.expires.map(Timestamp::millis),
+            "createdAt": created_at.millis(),
+            "createdBy": **created_by,
+        })
+    }
+
+    /// Reads what [`StoredApiKey::to_json`] wrote; `None` when it is not that.
+    pub fn from_json(name: &str, kept: &Value) -> Option<Self> {
+        let organizations = match kept.get("organizations")? {
+            Value::String(all) if all == "*" => OrganizationScope::All,
+            Value::Array(ids) => {
+                let ids = ids.iter().map(|id| Some(Guid::parse(id.as_str()?).ok()?.into()));
+                OrganizationScope::Only(ids.collect::<Option<_>>()?)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => return None,
+        };
+        let permissions = kept.get("permissions")?.as_array()?.iter();
+        let settings = ApiKeySettings {
+            name: name.into(),
+            sha256: check::sha256_from_hex(kept.get("sha256")?.as_str()?)?,
+            permissions: permissions.map(|word| Permission::named(word.as_str()?)).collect::<Option<_>>()?,
+            organizations,
+            expires: kept.get("expires").and_then(Value::as_i64).map(Timestamp::from_millis),
+        };
+        let created_at = Timestamp::from_millis(kept.get("createdAt")?.as_i64()?);
+        Some(Self { settings, created_at, created_by: kept.get("createdBy")?.as_str()?.into() })
+    }
 }
 
 /// Reads what the store in a data directory holds. The error is a sentence.
@@ -145,7 +188,7 @@ pub struct ApiKeyRequest {
     /// What it is to be called.
     pub name: Arc<str>,
     /// What it may do.
-    pub permissions: std::collections::BTreeSet<crate::domain::access::Permission>,
+    pub permissions: BTreeSet<Permission>,
     /// For whom.
     pub organizations: OrganizationScope,
     /// When it ends.

@@ -70,7 +70,8 @@ fn sha256<'a>(table: &Table<'a>, hashes: &mut HashMap<[u8; 32], Place<'a>>) -> O
     Some(hash)
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+/// Reads 64 hex digits.
+pub(in crate::config) fn from_hex(text: &str) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
     if text.len() != 64 {
         return None;

@@ -256,6 +256,8 @@ impl KnownOrganizations for Visible<'_> {
     }
 }
 
+pub(super) use self::credentials::from_hex as sha256_from_hex;
+
 /// Checks a request for an API key.
 pub(super) fn api_key_request(table: &Table<'_>, catalog: &Catalog, caller: &Caller) -> Option<ApiKeyRequest> {
     credentials::api_key_request(table, &Visible { catalog, caller })
