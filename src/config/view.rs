@@ -14,17 +14,22 @@ pub fn document(organization: &Organization) -> Document {
     let queues = organization.queues.iter().map(|queue| view_of_queue(queue, queue.name == default.name));
     let work_streams = organization.work_streams_by_name().into_iter().map(work_stream);
     object(json!({
-        "organization": {
-            "id": organization.id,
-            "uniqueName": organization.unique_name,
-            "name": organization.name,
-            "routingQueue": organization.routing_queue.as_str(),
-            "requestsPerMinute": organization.rate_limit.requests_per_minute,
-            "burst": organization.rate_limit.burst,
-        },
+        "organization": self::organization(organization),
         "queues": queues.collect::<Vec<_>>(),
         "workStreams": work_streams.collect::<Vec<_>>(),
     }))
+}
+
+/// The organization alone.
+pub fn organization(organization: &Organization) -> Value {
+    json!({
+        "id": organization.id,
+        "uniqueName": organization.unique_name,
+        "name": organization.name,
+        "routingQueue": organization.routing_queue.as_str(),
+        "requestsPerMinute": organization.rate_limit.requests_per_minute,
+        "burst": organization.rate_limit.burst,
+    })
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -38,7 +43,8 @@ fn view_of_queue(queue: &Queue, is_default: bool) -> Value {
     json!({ "name": queue.name, "priority": queue.priority, "default": is_default })
 }
 
-fn work_stream(work_stream: &WorkStream) -> Value {
+/// A work stream with everything that belongs to it.
+pub fn work_stream(work_stream: &WorkStream) -> Value {
     let variables = work_stream.context_variables.iter().map(context_variable);
     let entities = work_stream.entities_by_name().into_iter().map(entity_configuration);
     let mut view = object(json!({

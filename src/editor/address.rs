@@ -115,6 +115,11 @@ impl Address {
         self.0.last()
     }
 
+    /// What it is a part of, besides the organization.
+    pub fn parents(&self) -> &[(Collection, Identity)] {
+        self.0.split_last().map_or(&[], |(_, parents)| parents)
+    }
+
     /// What people call it.
     pub fn noun(&self) -> &'static str {
         self.last().map_or("organization", |(collection, _)| collection.noun())

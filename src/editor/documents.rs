@@ -202,7 +202,7 @@ fn name_variable(variable: &mut Map<String, Value>) {
 }
 
 /// A random GUID (RFC 9562, version 4).
-pub(super) fn new_guid() -> Result<Guid, EditError> {
+pub fn new_guid() -> Result<Guid, EditError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(Guid::from_bytes(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes()))

@@ -73,10 +73,10 @@ impl Editor {
     /// [`EditError`]; nothing has changed then.
     pub fn revoke_key(&self, who: &Caller, name: &str) -> Result<u64, EditError> {
         let (effective, ()) = self.live.change(|before, generation| {
-            let known = before.layers.stored.api_keys.get(name).filter(|key| may_know(who, key));
+            let known = before.layers.stored.api_keys.get(name).filter(|key| who.covers(&key.settings.organizations));
             let Some(key) = known else {
                 let in_files =
-                    before.credentials.api_keys.iter().any(|key| *key.name == *name && covers(who, &key.organizations));
+                    before.credentials.api_keys.iter().any(|key| *key.name == *name && who.covers(&key.organizations));
                 return Err(if in_files {
                     EditError::Provisioned("the configuration file".to_owned())
                 } else {
@@ -126,17 +126,4 @@ fn worth(key: &StoredApiKey) -> serde_json::Value {
         members.remove("sha256");
     }
     worth
-}
-
-/// Whether an administrator may know of a key: one that is worth nothing outside its own organizations.
-pub(super) fn may_know(who: &Caller, key: &StoredApiKey) -> bool {
-    covers(who, &key.settings.organizations)
-}
-
-fn covers(who: &Caller, scope: &OrganizationScope) -> bool {
-    match (&who.organizations, scope) {
-        (OrganizationScope::All, _) => true,
-        (OrganizationScope::Only(_), OrganizationScope::All) => false,
-        (OrganizationScope::Only(own), OrganizationScope::Only(of_key)) => of_key.is_subset(own),
-    }
 }

@@ -28,7 +28,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::catalog::{Action, AuditEntry, CatalogChange, CatalogStore, Difference};
 
-pub use self::documents::{DocumentEdit, DocumentEdited};
+pub use self::documents::{DocumentEdit, DocumentEdited, new_guid};
 pub use self::keys::{KeyMade, NewKey};
 pub use self::tag::Tag;
 
