@@ -12,6 +12,7 @@ mod audit;
 mod body;
 mod edits;
 mod health;
+mod openapi;
 mod organizations;
 mod query;
 mod records;
@@ -19,6 +20,8 @@ mod reload;
 mod resources;
 
 use std::sync::Arc;
+
+pub use openapi::DESCRIPTION;
 
 use actix_web::{guard, web};
 
@@ -142,6 +145,7 @@ operations! {
     }
     "/admin/v1/api-keys" "GET, POST" { GET api_keys::list, POST api_keys::create }
     "/admin/v1/api-keys/{name}" "GET, DELETE" { GET api_keys::show, DELETE api_keys::revoke }
+    "/admin/v1/openapi.json" "GET" { GET openapi::show }
     "/admin/v1/audit" "GET" { GET audit::list }
     "/admin/v1/records" "GET" { GET records::list }
     "/admin/v1/records/requeue" "POST" { POST records::requeue_all }

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod changes;
+mod description;
 mod faults;
 mod sources;
 mod trail;

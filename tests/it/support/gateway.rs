@@ -171,7 +171,9 @@ impl TestGateway {
         let mut fields = headers(key, &body);
         fields.extend(more.iter().map(|(name, value)| (*name, *value)));
         let path = format!("/admin/v1{path}");
-        exchange(self.admin, &request(method, &path, &fields, &body))
+        let answer = exchange(self.admin, &request(method, &path, &fields, &body));
+        super::described::check(method, &path, &answer);
+        answer
     }
 
     /// A change on the second listener with the usual key, which must be answered with this status.
