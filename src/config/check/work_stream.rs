@@ -54,6 +54,7 @@ pub(super) fn work_stream<'a>(
         assign_after_decline_minutes: table.integer("assign_after_decline_minutes", 0..=525_600),
         allowed_presences: allowed_presences(table, stream_source),
         context_variables: context_variables(table),
+        rules: crate::domain::rules::RuleSet::default(),
         state: table.choice("state", &STATES).unwrap_or(State::Active),
         routing_queue: surroundings.routing_queue(table),
         entities,
@@ -119,7 +120,7 @@ fn context_variables(table: &Table<'_>) -> Vec<ContextVariable> {
             continue;
         };
         unique("context variable", name.clone(), at, &mut seen, name.as_str());
-        variables.push(ContextVariable { name: name.as_str().into(), display_name, kind, state });
+        variables.push(ContextVariable { name: name.as_str().into(), display_name, kind, mapping: None, state });
     }
     variables
 }
@@ -173,5 +174,6 @@ fn entity<'a>(
         entity_logical_name,
         entity_set_name: entity_set_name?,
         state,
+        rules: crate::domain::rules::RuleSet::default(),
     })
 }
