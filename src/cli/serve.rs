@@ -175,7 +175,7 @@ impl Greeting {
 }
 
 fn first_that_takes_records(catalog: &Catalog) -> Option<(&Organization, &WorkStream, &EntityConfiguration)> {
-    let mut organizations: Vec<_> = catalog.organizations().collect();
+    let mut organizations: Vec<_> = catalog.organizations().map(std::sync::Arc::as_ref).collect();
     organizations.sort_by(|a, b| a.unique_name.cmp(&b.unique_name));
     organizations.into_iter().find_map(|organization| {
         let open = organization

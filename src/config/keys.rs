@@ -14,6 +14,12 @@ const fn keys(table: &'static str, keys: &'static [&'static str]) -> Keys {
     Keys { table, keys }
 }
 
+/// Whether an organization's file has a key of this name.
+pub(super) fn is_key(word: &str) -> bool {
+    let tables = [ORGANIZATION_FILE, ORGANIZATION, QUEUE, WORK_STREAM, CONTEXT_VARIABLE, ENTITY, API_KEY];
+    tables.iter().any(|table| table.keys.contains(&word))
+}
+
 // streamgate.toml
 
 pub(super) const PROCESS: Keys = keys(
@@ -63,6 +69,9 @@ pub(super) const DELIVERY: Keys = keys(
     ],
 );
 pub(super) const API_KEY: Keys = keys("[[api_keys]]", &["name", "sha256", "permissions", "organizations", "expires"]);
+/// What asks a running gateway for an API key: as in a file, without the hash, which is made with the key.
+pub(super) const NEW_API_KEY: Keys =
+    keys("the request for an API key", &["name", "permissions", "organizations", "expires"]);
 pub(super) const ISSUER: Keys = keys(
     "[[issuers]]",
     &[

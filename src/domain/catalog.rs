@@ -17,23 +17,54 @@ use super::ids::{EntityConfigurationId, LogicalName, OrganizationId, QueueName, 
 use super::rules::{Mapping, RuleSet};
 
 /// One whole configuration.
+///
+/// Organizations are shared: the catalog of a change holds the same ones but for those that changed, so a change costs
+/// as much as there are organizations, and not as much as is configured for them.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     generation: u64,
-    organizations: HashMap<OrganizationId, Organization>,
+    organizations: HashMap<OrganizationId, Arc<Organization>>,
     by_unique_name: HashMap<Box<str>, OrganizationId>,
 }
 
 impl Catalog {
     /// The catalog of these organizations. Their IDs and unique names must differ; of two alike, the later counts.
-    pub fn new(generation: u64, organizations: impl IntoIterator<Item = Organization>) -> Self {
-        let organizations: HashMap<_, _> =
-            organizations.into_iter().map(|organization| (organization.id, organization)).collect();
+    pub fn new<O: Into<Arc<Organization>>>(generation: u64, organizations: impl IntoIterator<Item = O>) -> Self {
+        let organizations: HashMap<_, Arc<Organization>> = organizations
+            .into_iter()
+            .map(|organization| {
+                let organization = organization.into();
+                (organization.id, organization)
+            })
+            .collect();
         let by_unique_name = organizations
             .values()
             .map(|organization| (organization.unique_name.to_ascii_lowercase().into_boxed_str(), organization.id))
             .collect();
         Self { generation, organizations, by_unique_name }
+    }
+
+    /// The same catalog under another number.
+    #[must_use]
+    pub fn at_generation(&self, generation: u64) -> Self {
+        Self { generation, ..self.clone() }
+    }
+
+    /// The catalog after these organizations took the place of those with their IDs; `None` means gone.
+    #[must_use]
+    pub fn with(
+        &self,
+        generation: u64,
+        changes: impl IntoIterator<Item = (OrganizationId, Option<Arc<Organization>>)>,
+    ) -> Self {
+        let mut organizations = self.organizations.clone();
+        for (id, changed) in changes {
+            match changed {
+                Some(changed) => organizations.insert(id, changed),
+                None => organizations.remove(&id),
+            };
+        }
+        Self::new(generation, organizations.into_values())
     }
 
     /// Which configuration this is. It grows with every change, over restarts too.
@@ -43,29 +74,32 @@ impl Catalog {
 
     /// The organization, if the caller may know of it: a foreign one looks exactly like an unknown one (contract §2).
     pub fn organization_for(&self, caller: &Caller, id: &OrganizationId) -> Option<&Organization> {
-        self.organizations.get(id).filter(|_| caller.sees(id))
+        self.organizations.get(id).filter(|_| caller.sees(id)).map(Arc::as_ref)
     }
 
     /// The organization of this ID, whoever asks.
-    pub fn organization(&self, id: &OrganizationId) -> Option<&Organization> {
+    pub fn organization(&self, id: &OrganizationId) -> Option<&Arc<Organization>> {
         self.organizations.get(id)
     }
 
     /// The organization of this unique name, without regard to case.
     pub fn organization_named(&self, unique_name: &str) -> Option<&Organization> {
-        self.by_unique_name.get(unique_name.to_ascii_lowercase().as_str()).and_then(|id| self.organizations.get(id))
+        self.by_unique_name
+            .get(unique_name.to_ascii_lowercase().as_str())
+            .and_then(|id| self.organizations.get(id))
+            .map(Arc::as_ref)
     }
 
     /// Every organization that the caller may know of, by unique name.
     pub fn organizations_for(&self, caller: &Caller) -> Vec<&Organization> {
         let mut visible: Vec<_> =
-            self.organizations.values().filter(|organization| caller.sees(&organization.id)).collect();
+            self.organizations.values().map(Arc::as_ref).filter(|organization| caller.sees(&organization.id)).collect();
         visible.sort_by(|a, b| a.unique_name.cmp(&b.unique_name));
         visible
     }
 
     /// Every organization, in no particular order.
-    pub fn organizations(&self) -> impl Iterator<Item = &Organization> {
+    pub fn organizations(&self) -> impl Iterator<Item = &Arc<Organization>> {
         self.organizations.values()
     }
 
@@ -93,7 +127,7 @@ impl State {
 }
 
 /// A tenant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Organization {
     /// Its GUID.
     pub id: OrganizationId,
@@ -135,7 +169,7 @@ pub struct RateLimit {
 }
 
 /// An organization's queues: any number, of which exactly one is the default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queues {
     default: Queue,
     others: Vec<Queue>,
@@ -164,7 +198,8 @@ impl Queues {
         queues
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Queue> {
+    /// All queues, the default one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Queue> {
         std::iter::once(&self.default).chain(&self.others)
     }
 }
@@ -206,7 +241,7 @@ impl fmt::Display for RoutingQueueName {
 }
 
 /// How one kind of work is captured and distributed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkStream {
     /// Its GUID.
     pub id: WorkStreamId,

@@ -10,6 +10,7 @@
 //!
 //! The one test suite that all engines pass is `contract` (compiled for tests only).
 
+pub mod catalog;
 pub mod receipt_id;
 pub mod sqlite;
 

@@ -23,7 +23,7 @@ const PRESENCES: [(&str, Presence); 5] = [
 /// Checks a work stream; `None` when it has no usable ID or name.
 pub(super) fn work_stream<'a>(
     table: &Table<'a>,
-    surroundings: &Surroundings<'_>,
+    surroundings: &Surroundings,
     seen: &mut HashMap<WorkStreamId, Place<'a>>,
 ) -> Option<WorkStream> {
     let id = table.required_string("id").and_then(|field| {

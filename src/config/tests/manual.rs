@@ -55,7 +55,7 @@ fn meaning(main: &str, organization: &str) -> String {
 #[test]
 fn the_built_in_configuration_loads_without_a_fault_or_a_warning() {
     let overrides = Overrides { read_only: true, ..Overrides::default() };
-    let config = read_with(&Origin::BuiltIn, &overrides, None, &|_| None).outcome.expect("no fault");
+    let config = read_with(&Origin::BuiltIn, &overrides, None, &super::NOTHING_OUTSIDE).outcome.expect("no fault");
     assert_eq!(config.warnings, []);
     assert_eq!(config.process.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.process.admin_listen.to_string(), "127.0.0.1:8081");
@@ -136,7 +136,7 @@ fn everything_in_the_files_is_accepted_when_spelled_out() {
 #[test]
 fn the_example_admits_the_sample_records() {
     let overrides = Overrides { read_only: true, ..Overrides::default() };
-    let config = read_with(&Origin::BuiltIn, &overrides, None, &|_| None).outcome.expect("no fault");
+    let config = read_with(&Origin::BuiltIn, &overrides, None, &super::NOTHING_OUTSIDE).outcome.expect("no fault");
     let caller =
         Caller { credential: "test".into(), permissions: Default::default(), organizations: OrganizationScope::All };
     for (entity, set) in [("incident", "incidents"), ("lead", "leads"), ("new_inspection", "new_inspections")] {

@@ -142,5 +142,6 @@ pub(crate) fn effective(
         credentials: Arc::default(),
         routing_queues: Arc::new(named.collect()),
         delivery: delivery_settings(),
+        layers: crate::config::stored::Layers::default(),
     }
 }

@@ -21,6 +21,7 @@
 mod append;
 mod batch;
 mod board;
+pub mod catalog;
 mod check;
 mod command;
 mod duplicates;
