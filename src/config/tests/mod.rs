@@ -4,6 +4,7 @@ mod faults;
 mod live;
 mod manual;
 mod properties;
+mod rules;
 
 use std::path::{Path, PathBuf};
 

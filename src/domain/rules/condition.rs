@@ -301,6 +301,9 @@ pub enum Comparand {
 }
 
 impl Comparand {
+    /// Most values in one list.
+    pub const MOST_VALUES: usize = 500;
+
     /// The values, however many.
     pub fn literals(&self) -> &[Literal] {
         match self {

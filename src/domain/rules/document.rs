@@ -15,14 +15,12 @@ impl Serialize for RuleSet {
 }
 
 impl Serialize for Rule {
-    /// `name`, `queue`, `state` where it is not active, `when` where there is a condition.
+    /// `name`, `queue`, `state`, and `when` where there is a condition.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("name", &*self.name)?;
         map.serialize_entry("queue", &self.queue.name)?;
-        if !self.state.is_active() {
-            map.serialize_entry("state", &self.state)?;
-        }
+        map.serialize_entry("state", &self.state)?;
         if let Some(when) = &self.when {
             map.serialize_entry("when", when)?;
         }

@@ -262,7 +262,7 @@ fn rules_are_written_as_the_document_has_them() {
     let rules = vec![rule("One", Some(condition)), Rule { state: State::Inactive, ..rule("Two", None) }];
     let written = serde_json::to_value(RuleSet::new(rules, &variables())).expect("JSON");
     let expected = serde_json::json!([
-        { "name": "One", "queue": "Queue of One", "when": { "any": [
+        { "name": "One", "queue": "Queue of One", "state": "active", "when": { "any": [
             { "column": "prioritycode", "operator": "equals", "value": 1 },
             { "label": "prioritycode", "operator": "is-one-of", "value": ["High", "Urgent"] },
             { "all": [
