@@ -13,3 +13,4 @@ mod crash;
 mod lifecycle;
 mod operation;
 mod readme;
+mod rules;

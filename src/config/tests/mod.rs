@@ -5,6 +5,7 @@ mod live;
 mod manual;
 mod properties;
 mod rules;
+mod written;
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::condition::Operand;
 use super::value::shortened;
@@ -27,7 +28,7 @@ pub struct TriedRule {
     pub matched: bool,
 }
 
-fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
 }
 
@@ -69,6 +70,25 @@ impl RouteTrace {
     /// Whether rules or values were left out, since there were too many.
     pub const fn is_shortened(&self) -> bool {
         self.shortened
+    }
+}
+
+impl Serialize for RouteTrace {
+    /// As answers show it: `rulesTried`, `values`, and `shortened` where it is.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Values<'a>(&'a RouteTrace);
+        impl Serialize for Values<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.values())
+            }
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("rulesTried", &self.tried)?;
+        map.serialize_entry("values", &Values(self))?;
+        if self.shortened {
+            map.serialize_entry("shortened", &true)?;
+        }
+        map.end()
     }
 }
 
