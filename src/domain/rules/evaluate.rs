@@ -179,7 +179,7 @@ fn of_kind<'a>(kind: Option<ContextVariableKind>, raw: &'a str, value: Value<'a>
     let fits = match kind {
         None => true,
         Some(ContextVariableKind::Text) => matches!(value, Value::Text(_)),
-        Some(ContextVariableKind::Number) => matches!(value, Value::Number(_)),
+        Some(ContextVariableKind::Number) => matches!(value, Value::Number(..)),
     };
     if fits { Seen { value, note: None } } else { Seen { value: Value::Empty, note: Some(Note::WrongType(raw)) } }
 }

@@ -1,5 +1,6 @@
 //! Why a record went where it went: which rules were tried, and what they saw. Kept with the record, so it is short.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::ser::SerializeMap as _;
@@ -9,11 +10,18 @@ use super::condition::Operand;
 use super::value::shortened;
 
 /// The decision's trace: at most [`RouteTrace::MOST_BYTES`] as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RouteTrace {
     tried: Vec<TriedRule>,
     values: Vec<(Box<str>, Box<str>)>,
     shortened: bool,
+}
+
+impl fmt::Debug for RouteTrace {
+    /// Never the values: they are the customer's data and have no business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RouteTrace({} rules, {} values)", self.tried.len(), self.values.len())
+    }
 }
 
 /// A rule that was tried.
@@ -93,7 +101,6 @@ impl Serialize for RouteTrace {
 }
 
 /// Writes a trace and keeps it short: what comes first stays.
-#[derive(Debug)]
 pub(super) struct TraceWriter {
     trace: RouteTrace,
     /// What is left, in bytes as stored.
@@ -166,7 +173,7 @@ fn stored_bytes(text: &str) -> usize {
 }
 
 /// A trace as a store keeps it. Which rule matched is known from the route: the last one tried, if any did.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::domain) struct StoredTrace {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

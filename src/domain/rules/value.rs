@@ -2,21 +2,24 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::fmt;
 
+use serde::Deserializer as _;
+use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::condition::Operator;
+use super::decimal::Decimal;
 use super::literal::{Literal, TextLiteral, fold};
 
 /// What an operand holds in one record.
-#[derive(Debug)]
 pub(super) enum Value<'a> {
     /// Absent, null, an empty text or an empty list.
     Empty,
     /// Text.
     Text(TextValue<'a>),
-    /// A number in JSON's notation.
-    Number(&'a str),
+    /// A number, as it is written and taken apart: it may be long, and many rules may ask for it.
+    Number(&'a str, Decimal<'a>),
     /// `true` or `false`.
     Boolean(bool),
     /// A list, unread.
@@ -26,7 +29,6 @@ pub(super) enum Value<'a> {
 }
 
 /// A text as it is and as it compares.
-#[derive(Debug)]
 pub(super) struct TextValue<'a> {
     plain: Cow<'a, str>,
     /// `None` where it is the same.
@@ -65,8 +67,7 @@ impl<'a> Value<'a> {
             Some(b'f') => Self::Boolean(false),
             Some(b'[') if is_empty_list(raw) => Self::Empty,
             Some(b'[') => Self::List(raw),
-            Some(b'-' | b'0'..=b'9') => Self::Number(raw),
-            Some(_) => Self::Other(raw),
+            Some(_) => Decimal::parse(raw).map_or(Self::Other(raw), |number| Self::Number(raw, number)),
         }
     }
 
@@ -95,7 +96,7 @@ impl<'a> Value<'a> {
     fn equals(&self, literal: &Literal) -> bool {
         match (self, literal) {
             (Self::Text(text), Literal::Text(literal)) => literal.equals(text.folded()),
-            (Self::Number(number), Literal::Number(literal)) => literal.order(number) == Some(Ordering::Equal),
+            (Self::Number(_, number), Literal::Number(literal)) => literal.order(number) == Some(Ordering::Equal),
             (Self::Boolean(boolean), Literal::Boolean(literal)) => boolean == literal,
             _ => false,
         }
@@ -105,7 +106,7 @@ impl<'a> Value<'a> {
     fn order(&self, literal: &Literal) -> Option<Ordering> {
         match (self, literal) {
             (Self::Text(text), Literal::Text(literal)) => literal.order(text.folded()),
-            (Self::Number(number), Literal::Number(literal)) => literal.order(number),
+            (Self::Number(_, number), Literal::Number(literal)) => literal.order(number),
             _ => None,
         }
     }
@@ -114,11 +115,7 @@ impl<'a> Value<'a> {
         let Self::List(list) = self else {
             return self.text_satisfies(values, |text, part| text.contains(part));
         };
-        let elements = serde_json::from_str::<Vec<&RawValue>>(list).unwrap_or_default();
-        elements.into_iter().any(|element| {
-            let element = Value::of_json(element.get());
-            values.iter().any(|literal| element.equals(literal))
-        })
+        any_element(list, |element| values.iter().any(|literal| element.equals(literal)))
     }
 
     fn text_satisfies(&self, values: &[Literal], holds: impl Fn(&str, &str) -> bool) -> bool {
@@ -133,7 +130,7 @@ impl<'a> Value<'a> {
             Self::Empty => None,
             // A text always serializes; should one ever not, its trace is empty and not a panic.
             Self::Text(text) => Some(serde_json::to_string(&shortened(&text.plain)).unwrap_or_default()),
-            Self::Number(raw) | Self::List(raw) | Self::Other(raw) => Some(shortened(raw).into_owned()),
+            Self::Number(raw, _) | Self::List(raw) | Self::Other(raw) => Some(shortened(raw).into_owned()),
             Self::Boolean(boolean) => Some(boolean.to_string()),
         }
     }
@@ -146,6 +143,29 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
     }
+}
+
+/// Whether an element of the list in this JSON text meets this. One at a time: a list can be far longer as values than it
+/// is as text.
+fn any_element(list: &str, meets: impl FnMut(&Value<'_>) -> bool) -> bool {
+    struct Elements<F>(F);
+    impl<'de, F: FnMut(&Value<'_>) -> bool> Visitor<'de> for Elements<F> {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut sequence: A) -> Result<bool, A::Error> {
+            let mut met = false;
+            while let Some(element) = sequence.next_element::<&RawValue>()? {
+                met = met || (self.0)(&Value::of_json(element.get()));
+            }
+            Ok(met)
+        }
+    }
+    // It is a part of a text that parsed.
+    serde_json::Deserializer::from_str(list).deserialize_seq(Elements(meets)).unwrap_or(false)
 }
 
 fn is_empty_list(raw: &str) -> bool {

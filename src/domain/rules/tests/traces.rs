@@ -135,10 +135,13 @@ fn routes_of_before_there_were_traces_are_read() {
 }
 
 #[test]
-fn consumers_are_not_told_the_trace() {
+fn neither_consumers_nor_logs_are_told_the_values() {
     let rules = RuleSet::new(vec![rule("all", None)], &[]);
     let route = route_of(&Posted::new(INCIDENT), &rules, &RuleSet::default());
     assert!(route.trace.is_some());
+    let seen = RuleSet::new(vec![rule("no", Some(when("column title", Operator::Equals, text("x"))))], &[]);
+    let debug = format!("{:?}", route_of(&Posted::new(INCIDENT), &seen, &seen));
+    assert!(debug.contains("RouteTrace(2 rules, 1 values)") && !debug.contains("Parcel"), "{debug}");
     let told = serde_json::to_string(&route).expect("JSON");
     assert_eq!(told, r#"{"queue":"Queue of all","priority":3,"rule":"all"}"#);
 }
