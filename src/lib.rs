@@ -17,6 +17,7 @@
 //! `docs/architecture.md` says which room may import which; `tests/tidy.rs` holds them to it.
 
 pub mod domain;
+pub mod editor;
 
 pub mod config;
 

@@ -170,19 +170,20 @@ impl Live {
     /// Makes a change of what the store holds effective.
     ///
     /// `decide` sees what is effective and the generation that the change will have, and makes it durable before it
-    /// says what changes: what is effective never runs ahead of the disk. Nothing else changes meanwhile. Blocks as long
-    /// as `decide` does.
+    /// says what changes: what is effective never runs ahead of the disk. Nothing else changes meanwhile. Where it says
+    /// that nothing changes, nothing does, the generation included. Blocks as long as `decide` does.
     ///
     /// # Errors
     /// What `decide` says; nothing has changed then.
     pub fn change<T, E>(
         &self,
-        decide: impl FnOnce(&Effective, u64) -> Result<(StoredChange, T), E>,
+        decide: impl FnOnce(&Effective, u64) -> Result<(Option<StoredChange>, T), E>,
     ) -> Result<(Arc<Effective>, T), E> {
         let _only_one = self.last();
         let before = self.snapshot();
         let generation = load::next_generation(Some(before.catalog.generation()));
         let (change, answer) = decide(&before, generation)?;
+        let Some(change) = change else { return Ok((before, answer)) };
         let after = Arc::new(change.applied_to(&before, generation));
         self.effective.store(Arc::clone(&after));
         self.status.rcu(|status| Arc::new(ReloadStatus { generation, ..ReloadStatus::clone(status) }));

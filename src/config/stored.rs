@@ -24,6 +24,11 @@ use crate::domain::time::Timestamp;
 /// An organization's file, in JSON: `organization`, `queues`, `workStreams`.
 pub type Document = Map<String, Value>;
 
+/// The name that rules use for a context variable whose document gives none; empty where none can be made.
+pub fn generated_name(display_name: &str) -> String {
+    check::generated_name(display_name)
+}
+
 /// What the store holds.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {

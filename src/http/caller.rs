@@ -39,6 +39,11 @@ impl Visit {
         &self.caller
     }
 
+    /// Who asks, to be kept beyond the request.
+    pub fn caller_to_keep(&self) -> Arc<Caller> {
+        Arc::clone(&self.caller)
+    }
+
     /// The configuration that this request sees.
     pub fn effective(&self) -> &Effective {
         &self.effective

@@ -258,6 +258,7 @@ impl KnownOrganizations for Visible<'_> {
 }
 
 pub(super) use self::credentials::from_hex as sha256_from_hex;
+pub(super) use self::work_stream::generated_name;
 
 /// Checks a request for an API key.
 pub(super) fn api_key_request(table: &Table<'_>, catalog: &Catalog, caller: &Caller) -> Option<ApiKeyRequest> {

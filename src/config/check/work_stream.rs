@@ -137,7 +137,7 @@ fn context_variables(table: &Table<'_>) -> (Vec<ContextVariable>, bool) {
 }
 
 /// The name that rules use: what the display name says in lower-case letters and digits, joined by underscores.
-fn generated_name(display_name: &str) -> String {
+pub(in crate::config) fn generated_name(display_name: &str) -> String {
     let words = display_name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("_")
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use streamgate::app::App;
-use streamgate::config::{self, Overrides};
+use streamgate::config::Overrides;
 use tempfile::TempDir;
 
 use super::eventually;
@@ -104,7 +104,7 @@ impl TestGateway {
                 admin_listen: Some(([127, 0, 0, 1], 0).into()),
                 read_only: false,
             };
-            let config = config::load(Some(&path.join("streamgate.toml")), &overrides)
+            let config = streamgate::app::load_config(Some(&path.join("streamgate.toml")), &overrides)
                 .unwrap_or_else(|faults| panic!("the test's configuration has faults:\n{faults}"));
             actix_web::rt::System::new().block_on(async move {
                 let app = App::build(config).expect("built");
