@@ -162,6 +162,15 @@ pub(super) fn in_json_words(message: &str) -> String {
     words + rest
 }
 
+/// As [`in_json_words`], for hints, which list keys without quotes.
+pub(super) fn hint_in_json_words(hint: &str) -> String {
+    let words = hint.split(' ').map(|word| {
+        let bare = word.trim_end_matches([',', ';', '.', ':']);
+        if keys::is_key(bare) { word.replacen(bare, &camel_case(bare), 1) } else { word.to_owned() }
+    });
+    in_json_words(&words.collect::<Vec<_>>().join(" "))
+}
+
 /// The next `[[table]]` or `[table]` of the files that a message names.
 fn next_table(text: &str) -> Option<(&str, &str, &str)> {
     let start = text.find('[')?;
@@ -215,6 +224,12 @@ mod tests {
         assert_eq!(text("b"), "18446744073709551615");
         assert_eq!(text("c"), "1e+300");
         assert_eq!(text("d"), "-7");
+    }
+
+    #[test]
+    fn hints_list_members() {
+        assert_eq!(hint_in_json_words("possible: id, stream_source, entities"), "possible: id, streamSource, entities");
+        assert_eq!(hint_in_json_words("did you mean `entity_set_name`?"), "did you mean `entitySetName`?");
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl<'a> Table<'a> {
         for (key, _) in table.iter() {
             let word = key.get_ref().as_ref();
             if !keys.keys.contains(&word) {
-                let message = format!("unknown key `{}` in {}", excerpt(word), keys.table);
+                let message = format!("unknown key `{}` in {}", excerpt(&at.key(word)), keys.table);
                 at.moved_to(key.span().start).hinted(message, meant(word, keys.keys));
             }
         }

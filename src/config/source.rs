@@ -161,6 +161,11 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// A key as this file writes it.
+    pub(super) fn key(self, word: &str) -> String {
+        if self.file.pointers.get().is_some() { json::camel_case(word) } else { word.to_owned() }
+    }
+
     /// The file, as the operator named it.
     pub(super) fn file_name(self) -> &'a str {
         &self.file.name
@@ -175,7 +180,7 @@ impl<'a> Place<'a> {
         if let Some(pointers) = self.file.pointers.get() {
             return Fault {
                 pointer: Some(pointers.pointer(self.offset)),
-                hint: hint.as_deref().map(json::in_json_words),
+                hint: hint.as_deref().map(json::hint_in_json_words),
                 ..Fault::of_file(&*self.file.name, json::in_json_words(&message), "")
             };
         }

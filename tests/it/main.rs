@@ -7,6 +7,7 @@
 
 mod support;
 
+mod administration;
 mod catalogue;
 mod command_line;
 mod crash;
