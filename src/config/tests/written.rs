@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::*;
 use crate::config::stored::{Document, check_document};
+use crate::config::view;
 use crate::domain::catalog::{ContextVariableKind, Queue, State};
 use crate::domain::ids::QueueName;
 use crate::domain::rules::condition::{Comparand, Condition, Operand, Operator, RecordProperty, Test, Wants};
@@ -60,7 +61,7 @@ fn written<'a>(rules: &'a RuleSet, entity_rules: &'a RuleSet) -> Written<'a> {
     }
 }
 
-/// Reads the rules back from TOML and from JSON, and compares.
+/// Reads the rules back from TOML, from JSON and from the view of the organization, and compares.
 fn comes_back(rules: Vec<Rule>, entity_rules: Vec<Rule>) {
     let [rules, entity_rules] = [rules, entity_rules].map(|rules| RuleSet::new(rules, &[]));
     let document = written(&rules, &entity_rules);
@@ -73,6 +74,8 @@ fn comes_back(rules: Vec<Rule>, entity_rules: Vec<Rule>) {
     let (from_json, _) = from_json.unwrap_or_else(|faults| panic!("{faults}\n{json:?}"));
     let from_toml = config.effective.catalog.organizations().next().expect("an organization");
     assert_eq!(**from_toml, from_json);
+    let viewed = check_document(&config.effective, "contoso", &view::document(from_toml));
+    assert_eq!(viewed.map(|(organization, _)| organization), Ok(from_json.clone()));
     let stream = from_json.work_streams.values().next().expect("a work stream");
     assert_eq!(stream.rules, rules, "{text}");
     assert_eq!(stream.entities.values().next().expect("an entity").rules, entity_rules, "{text}");
