@@ -4,8 +4,7 @@
 //! construction is not checked again: an organization has exactly one default queue, a work stream has at most one
 //! entity configuration per logical name, every routing queue that is named exists.
 //!
-//! The fields of a work stream and their defaults follow Microsoft's table `msdyn_liveworkstream`; `docs/contract.md`
-//! says which and why.
+//! The fields of a work stream follow Microsoft's table `msdyn_liveworkstream`; `docs/contract.md` says how and why.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

@@ -12,15 +12,15 @@
 //!   `is-empty` holds for them; each negative one (`not-equals`, `does-not-contain`, `is-not-one-of`, `is-not-empty`)
 //!   is the exact negation of its positive twin.
 //! * **Types are kept apart.** The text `"5"` is not the number `5`. Text compares without regard to case, and as GUIDs
-//!   where both sides are GUIDs in any form, and as dates where both are dates ([`moment`]). Numbers compare exactly
-//!   ([`decimal`]). A list contains a text when one of its elements equals it; a list equals nothing.
+//!   where both sides are GUIDs in any form, and as dates where both are dates (`moment`). Numbers compare exactly
+//!   (`decimal`). A list contains a text when one of its elements equals it; a list equals nothing.
 //! * **Of a key that stands twice, the last counts**, as for nearly everyone who will read the event. (The details keep
 //!   both, and [`super::record`] checks the record's ID in both.)
 //! * **What is not asked for is not read.** One pass over the details picks out the columns that active rules name;
 //!   nested objects on a named path are read once more per level. Without active rules, or before the first condition
 //!   on a column, nothing is read at all.
 //!
-//! [`RuleSet`] prepares a list of rules once, when they are configured; [`evaluate`] runs prepared lists over a record
+//! [`RuleSet`] prepares a list of rules once, when they are configured; [`evaluate()`] runs prepared lists over a record
 //! and leaves a [`RouteTrace`] of what it saw.
 
 pub mod condition;
