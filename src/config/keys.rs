@@ -124,12 +124,23 @@ pub(super) const WORK_STREAM: Keys = keys(
         "assign_after_decline_minutes",
         "allowed_presences",
         "context_variables",
+        "rules",
         "state",
         "routing_queue",
         "entities",
     ],
 );
 pub(super) const CONTEXT_VARIABLE: Keys =
-    keys("[[work_streams.context_variables]]", &["display_name", "name", "kind", "state"]);
-pub(super) const ENTITY: Keys =
-    keys("[[work_streams.entities]]", &["id", "entity_logical_name", "entity_set_name", "relationship_name", "state"]);
+    keys("[[work_streams.context_variables]]", &["display_name", "name", "kind", "column", "label", "state"]);
+pub(super) const ENTITY: Keys = keys(
+    "[[work_streams.entities]]",
+    &["id", "entity_logical_name", "entity_set_name", "relationship_name", "rules", "state"],
+);
+const OF_RULE: &[&str] = &["name", "queue", "state", "when"];
+pub(super) const RULE: Keys = keys("[[work_streams.rules]]", OF_RULE);
+pub(super) const ENTITY_RULE: Keys = keys("[[work_streams.entities.rules]]", OF_RULE);
+/// What a `when` holds, and each element of its groups.
+pub(super) const CONDITION: Keys = keys(
+    "{ column = …, operator = …, value = … }",
+    &["all", "any", "column", "label", "record", "variable", "operator", "value"],
+);

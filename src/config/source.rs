@@ -205,7 +205,8 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Each part becomes a table in a table, and the parser bounds the nesting of brackets but not of dots: a line of a
 /// million dots would overflow the stack when the tables are dropped.
 fn too_many_dots(text: &str) -> Option<usize> {
-    const MOST_DOTS: usize = 8;
+    // The deepest key is that of a condition within eight groups of an entity configuration's rule.
+    const MOST_DOTS: usize = 12;
     let bytes = text.as_bytes();
     let mut dots = 0;
     let mut at = 0;

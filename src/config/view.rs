@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::stored::Document;
 use crate::domain::catalog::{ContextVariable, EntityConfiguration, Organization, Queue, WorkStream};
+use crate::domain::rules::Mapping;
 
 /// The whole organization.
 pub fn document(organization: &Organization) -> Document {
@@ -57,6 +58,7 @@ pub fn work_stream(work_stream: &WorkStream) -> Value {
         "allowedPresences": work_stream.allowed_presences,
         "autoCloseAfterInactivityMinutes": work_stream.auto_close_after_inactivity_minutes,
         "contextVariables": variables.collect::<Vec<_>>(),
+        "rules": work_stream.rules,
         "entities": entities.collect::<Vec<_>>(),
     }));
     let optional = [
@@ -72,12 +74,18 @@ pub fn work_stream(work_stream: &WorkStream) -> Value {
 }
 
 fn context_variable(variable: &ContextVariable) -> Value {
-    json!({
+    let mut view = object(json!({
         "name": variable.name,
         "displayName": variable.display_name,
         "kind": variable.kind,
         "state": variable.state,
-    })
+    }));
+    let mapping = variable.mapping.as_ref().map(|mapping| match mapping {
+        Mapping::Column(path) => ("column".to_owned(), Value::from(path.as_str())),
+        Mapping::Label(path) => ("label".to_owned(), Value::from(path.as_str())),
+    });
+    view.extend(mapping);
+    Value::Object(view)
 }
 
 fn entity_configuration(entity: &EntityConfiguration) -> Value {
@@ -86,6 +94,7 @@ fn entity_configuration(entity: &EntityConfiguration) -> Value {
         "entityLogicalName": entity.entity_logical_name,
         "entitySetName": entity.entity_set_name,
         "relationshipName": entity.relationship_name,
+        "rules": entity.rules,
         "state": entity.state,
     })
 }

@@ -14,3 +14,4 @@ mod crash;
 mod lifecycle;
 mod operation;
 mod readme;
+mod rules;

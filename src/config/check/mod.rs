@@ -8,6 +8,7 @@ mod credentials;
 mod organization;
 mod process;
 mod routing_queue;
+mod rules;
 mod work_stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

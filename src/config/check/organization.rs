@@ -33,7 +33,7 @@ pub(super) fn organization<'a>(
     let mut seen = HashMap::new();
     let mut work_streams = HashMap::new();
     for table in file.tables("work_streams", keys::WORK_STREAM) {
-        if let Some(work_stream) = work_stream(&table, surroundings, &mut seen) {
+        if let Some(work_stream) = work_stream(&table, surroundings, queues.as_ref(), &mut seen) {
             work_streams.insert(work_stream.id, work_stream);
         }
     }

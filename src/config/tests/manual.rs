@@ -97,7 +97,7 @@ fn every_setting_is_in_the_files() {
     }
     let main: toml::Value = toml::from_str(&with_everything(MANUAL)).expect("TOML");
     let organization: toml::Value = toml::from_str(&with_everything(EXAMPLE_ORGANIZATION)).expect("TOML");
-    let tables: [(&toml::Value, &[&str], keys::Keys); 14] = [
+    let tables: [(&toml::Value, &[&str], keys::Keys); 17] = [
         (&main, &[], keys::PROCESS),
         (&main, &["store"], keys::STORE),
         (&main, &["limits"], keys::LIMITS),
@@ -112,6 +112,9 @@ fn every_setting_is_in_the_files() {
         (&organization, &["work_streams"], keys::WORK_STREAM),
         (&organization, &["work_streams", "context_variables"], keys::CONTEXT_VARIABLE),
         (&organization, &["work_streams", "entities"], keys::ENTITY),
+        (&organization, &["work_streams", "entities", "rules"], keys::ENTITY_RULE),
+        (&organization, &["work_streams", "rules"], keys::RULE),
+        (&organization, &["work_streams", "rules", "when"], keys::CONDITION),
     ];
     for (file, path, known) in tables {
         for key in known.keys {

@@ -4,6 +4,8 @@ mod faults;
 mod live;
 mod manual;
 mod properties;
+mod rules;
+mod written;
 
 use std::path::{Path, PathBuf};
 
