@@ -14,6 +14,7 @@ mod edits;
 mod health;
 mod openapi;
 mod organizations;
+mod preview;
 mod query;
 mod records;
 mod reload;
@@ -130,12 +131,16 @@ operations! {
     "/admin/v1/work-streams/{workStreamId}/rules" "GET, POST, PUT" {
         GET resources::list_rules, POST resources::create_rule, PUT resources::replace_rules,
     }
+    "/admin/v1/work-streams/{workStreamId}/rules/preview" "POST" { POST preview::preview }
     "/admin/v1/work-streams/{workStreamId}/rules/{rule}" "GET, PATCH, DELETE" {
         GET resources::show, PATCH resources::patch, DELETE resources::delete,
     }
     "/admin/v1/work-streams/{workStreamId}/rules/{rule}/move" "POST" { POST resources::move_rule }
     "/admin/v1/work-streams/{workStreamId}/entity-configurations/{entityConfigurationId}/rules" "GET, POST, PUT" {
         GET resources::list_rules, POST resources::create_rule, PUT resources::replace_rules,
+    }
+    "/admin/v1/work-streams/{workStreamId}/entity-configurations/{entityConfigurationId}/rules/preview" "POST" {
+        POST preview::preview,
     }
     "/admin/v1/work-streams/{workStreamId}/entity-configurations/{entityConfigurationId}/rules/{rule}" "GET, PATCH, DELETE" {
         GET resources::show, PATCH resources::patch, DELETE resources::delete,

@@ -258,6 +258,10 @@ pub(super) fn patch(document: &mut Document, address: Address, patch: Document) 
     if !is_rule {
         keep_identity(resource, &patch)?;
     }
+    if let Some(members) = resource.as_object_mut().filter(|_| patch.contains_key("when")) {
+        // A condition is one value: half of one and half of another would be none.
+        members.remove("when");
+    }
     merge(resource, Value::Object(patch));
     if becomes_default && let Some((list, at)) = address.place_mut(document) {
         make_default(list, at);

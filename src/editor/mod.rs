@@ -230,6 +230,7 @@ impl Editor {
         let mut document = view::document(organization);
         let kind = EditKind::ReplaceList(Collection::Rules, rules);
         let (_, submitted) = apply(&mut document, address.clone(), kind)?;
+        let submitted = Submitted { shown_at: "/rules", ..submitted };
         let Checked { organization, warnings, .. } = Draft { before, who, id, document, submitted }.checked()?;
         Ok((organization, warnings))
     }
@@ -347,7 +348,12 @@ fn apply(document: &mut Document, address: Address, kind: EditKind) -> Result<(A
         }
         EditKind::ReplaceList(collection, elements) => {
             let at = address.list_pointer(collection, document).ok_or_else(unknown)?;
-            *address.list_mut(collection, document).ok_or_else(unknown)? = elements;
+            let elements = elements.into_iter().map(|element| match element {
+                Value::Object(resource) => Value::Object(without_added(resource)),
+                // Not a resource, as the checks will say.
+                other => other,
+            });
+            *address.list_mut(collection, document).ok_or_else(unknown)? = elements.collect();
             documents::complete(document)?;
             return Ok((address, Submitted { at, shown_at: "/value" }));
         }

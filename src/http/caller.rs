@@ -49,6 +49,11 @@ impl Visit {
         &self.effective
     }
 
+    /// The configuration that this request sees, to be kept beyond it.
+    pub fn effective_to_keep(&self) -> Arc<Effective> {
+        Arc::clone(&self.effective)
+    }
+
     /// The catalog of that configuration.
     pub fn catalog(&self) -> &Catalog {
         &self.effective.catalog

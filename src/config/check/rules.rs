@@ -34,10 +34,12 @@ pub(super) fn rules(table: &Table<'_>, keys: Keys, known: &Known<'_>) -> RuleSet
     }
     let mut names = HashMap::new();
     let mut rules = Vec::new();
+    let mut all_tests = 0;
     // The name of the first rule that leaves nothing to those after it.
     let mut catch_all: Option<String> = None;
     for table in &tables {
         let rule = rule(table, known, &mut names);
+        all_tests += rule.as_ref().and_then(|rule| rule.when.as_ref()).map_or(0, Condition::tests);
         let state = table.choice("state", &STATES).unwrap_or(State::Active);
         if state.is_active() {
             let shown = table.string("name").map(|name| excerpt(name.value)).unwrap_or_default();
@@ -49,6 +51,10 @@ pub(super) fn rules(table: &Table<'_>, keys: Keys, known: &Known<'_>) -> RuleSet
             }
         }
         rules.extend(rule.map(|rule| Rule { state, ..rule }));
+    }
+    if all_tests > RuleSet::MOST_TESTS {
+        let message = format!("`{KEY}` have {all_tests} comparisons together, more than {}", RuleSet::MOST_TESTS);
+        table.place_of(KEY).hinted(message, "`is-one-of` compares with up to 500 values at once");
     }
     RuleSet::new(rules, known.variables)
 }

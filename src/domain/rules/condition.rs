@@ -31,6 +31,14 @@ impl Condition {
         }
     }
 
+    /// How many comparisons it makes at most.
+    pub fn tests(&self) -> usize {
+        match self {
+            Self::All(conditions) | Self::Any(conditions) => conditions.iter().map(Self::tests).sum(),
+            Self::Test(_) => 1,
+        }
+    }
+
     pub(super) fn each_test_mut(&mut self, visit: &mut impl FnMut(&mut Test)) {
         match self {
             Self::All(conditions) | Self::Any(conditions) => {

@@ -117,6 +117,9 @@ impl RuleSet {
     /// Most rules in one list.
     pub const MOST_RULES: usize = 200;
 
+    /// Most comparisons in one list, all rules together.
+    pub const MOST_TESTS: usize = 1_000;
+
     /// Prepares a list of rules for a work stream with these context variables.
     pub fn new(mut rules: Vec<Rule>, variables: &[ContextVariable]) -> Self {
         let mut wanted = Wanted::default();

@@ -4,6 +4,7 @@ mod authorization;
 mod changes;
 mod description;
 mod faults;
+mod routing;
 mod sources;
 mod trail;
 

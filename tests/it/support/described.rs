@@ -33,7 +33,7 @@ pub(crate) fn check(method: &str, path: &str, answer: &Answer) {
     let Some((_, pattern)) = found else { return };
     let responses = &paths[pattern][&method]["responses"];
     let status = answer.status.to_string();
-    let described = responses.get(&status).unwrap_or(&responses["default"]);
+    let described = responses.get(&status).unwrap_or_else(|| &responses["default"]);
     let described = match described["$ref"].as_str() {
         Some(reference) => DESCRIBED.pointer(reference.trim_start_matches('#')).expect("the reference leads somewhere"),
         None => described,

@@ -1,5 +1,6 @@
 //! Rules over the sample records: what each operator means, in which order rules are tried, what the trace says.
 
+mod bounds;
 mod reference;
 mod traces;
 
