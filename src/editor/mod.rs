@@ -348,10 +348,12 @@ fn apply(document: &mut Document, address: Address, kind: EditKind) -> Result<(A
         }
         EditKind::ReplaceList(collection, elements) => {
             let at = address.list_pointer(collection, document).ok_or_else(unknown)?;
-            let elements = elements.into_iter().map(|element| match element {
-                Value::Object(resource) => Value::Object(without_added(resource)),
-                // Not a resource, as the checks will say.
-                other => other,
+            // What is no resource stays as it is, and the checks will say so.
+            let elements = elements.into_iter().map(|mut element| {
+                if let Some(members) = element.as_object_mut() {
+                    ADDED_MEMBERS.iter().for_each(|added| drop(members.remove(*added)));
+                }
+                element
             });
             *address.list_mut(collection, document).ok_or_else(unknown)? = elements.collect();
             documents::complete(document)?;
@@ -391,9 +393,7 @@ const ADDED_MEMBERS: [&str; 6] =
 
 /// A submitted resource without what answers add.
 fn without_added(mut resource: Map<String, Value>) -> Map<String, Value> {
-    for member in ADDED_MEMBERS {
-        resource.remove(member);
-    }
+    ADDED_MEMBERS.iter().for_each(|added| drop(resource.remove(*added)));
     resource
 }
 
