@@ -17,7 +17,6 @@
 //! `docs/architecture.md` says which room may import which; `tests/tidy.rs` holds them to it.
 
 pub mod domain;
-pub mod editor;
 
 pub mod config;
 
@@ -27,8 +26,11 @@ pub mod store;
 pub mod forward;
 pub mod intake;
 
-pub mod admin;
 pub mod http;
+
+pub mod admin;
+pub mod editor;
+
 pub mod telemetry;
 
 pub mod app;
