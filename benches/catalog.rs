@@ -188,7 +188,9 @@ fn whole_change(gateway: &Gateway, spread: (u32, u32), capacity: u32) -> (Durati
         let loaded = scope.spawn(|| load(gateway, spread, &done));
         let started = Instant::now();
         let mut stream = TcpStream::connect(gateway.admin).expect("connected");
-        let request = format!("POST /admin/v1/reload HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\nContent-Length: 0\r\n\r\n");
+        let request = format!(
+            "POST /admin/v1/reload HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\nContent-Length: 0\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).expect("sent");
         assert_eq!(answer(&mut stream, &mut Vec::new()), 200);
         let took = started.elapsed();
