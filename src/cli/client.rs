@@ -44,13 +44,19 @@ pub(super) enum Listener {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Value,
+    /// The resource's tag, where the answer is one.
+    pub(super) etag: Option<String>,
 }
 
 impl Answer {
     /// The problem in words: what is wrong and what to do.
     pub(super) fn problem(&self) -> String {
         let text = |name: &str| printable(self.body.get(name).and_then(Value::as_str).unwrap_or_default());
-        format!("{} {}: {} {}", self.status.as_u16(), text("code"), text("detail"), text("action"))
+        let mut words = format!("{} {}: {} {}", self.status.as_u16(), text("code"), text("detail"), text("action"));
+        for fault in self.body.get("faults").and_then(Value::as_array).into_iter().flatten() {
+            words.push_str(&fault_in_words(fault));
+        }
+        words
     }
 
     /// The body of a success, or the problem as a failure.
@@ -64,6 +70,14 @@ impl Answer {
         }
         Err(Failure::new(Exit::Refused, message))
     }
+}
+
+/// A fault of a submission, or a warning, on lines of its own.
+pub(super) fn fault_in_words(fault: &Value) -> String {
+    let text = |name: &str| fault.get(name).and_then(Value::as_str).map(printable);
+    let place = text("pointer").map(|pointer| format!("{pointer}: ")).unwrap_or_default();
+    let hint = text("hint").map(|hint| format!("\n    hint: {hint}")).unwrap_or_default();
+    format!("\n  {place}{}{hint}", text("message").unwrap_or_default())
 }
 
 /// A connection to a running gateway.
@@ -88,6 +102,17 @@ impl Client {
                 )
             })?,
         };
+        let key = key.trim().to_owned();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = "the API key is empty, or holds blanks or characters that no key has; give the whole key and nothing else";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        for url in [&args.url, &args.admin_url] {
+            if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+                let message = format!("`{url}` is no address of a gateway; give one such as http://127.0.0.1:8080");
+                return Err(Failure::new(Exit::Usage, message));
+            }
+        }
         let mut http =
             reqwest::Client::builder().timeout(Duration::from_secs(30)).redirect(reqwest::redirect::Policy::none());
         if is_loopback(&args.url) && is_loopback(&args.admin_url) {
@@ -97,7 +122,7 @@ impl Client {
         let http = http
             .build()
             .map_err(|fault| Failure::new(Exit::Refused, format!("the HTTP client cannot start: {fault}")))?;
-        Ok(Self { http, args: args.clone(), key: key.trim().to_owned() })
+        Ok(Self { http, args: args.clone(), key })
     }
 
     /// One request. A body is sent as JSON, byte for byte.
@@ -108,14 +133,29 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Failure> {
+        self.send_if(listener, method, path, (body, None)).await
+    }
+
+    /// As [`Client::send`], only if the resource still has this tag.
+    pub(super) async fn send_if(
+        &self,
+        listener: Listener,
+        method: Method,
+        path: &str,
+        (body, if_match): (Option<Vec<u8>>, Option<&str>),
+    ) -> Result<Answer, Failure> {
         let base = match listener {
             Listener::Public => &self.args.url,
             Listener::Admin => &self.args.admin_url,
         };
-        let url = base
-            .join(path)
+        // Behind the path that the address may have: a proxy can give the gateway a part of its own.
+        let url = format!("{}{path}", base.as_str().trim_end_matches('/'));
+        let url = Url::parse(&url)
             .map_err(|fault| Failure::new(Exit::Usage, format!("`{base}` and `{path}` make no address: {fault}")))?;
         let mut request = self.http.request(method, url.clone()).header("x-api-key", &self.key);
+        if let Some(tag) = if_match {
+            request = request.header("if-match", tag);
+        }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
@@ -128,6 +168,7 @@ impl Client {
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
+        let etag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let text = response.text().await.map_err(unreachable)?;
         let body = serde_json::from_str(&text).map_err(|_| {
             Failure::new(
@@ -135,7 +176,7 @@ impl Client {
                 format!("{url} answered {status} with something that is not JSON. Is that a Streamgate?"),
             )
         })?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, etag })
     }
 }
 

@@ -1,8 +1,10 @@
-//! `streamgate keys new`: a fresh API key, shown once, and the lines to configure.
+//! `streamgate keys …`: a fresh API key with the lines to configure; and the keys of a running gateway.
 
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::administration::keys as live;
+use super::client::ClientArgs;
 use super::output::Output;
 use super::{Exit, Failure};
 use crate::domain::access::Permission;
@@ -10,6 +12,8 @@ use crate::http::keys;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct KeysArgs {
+    #[command(flatten)]
+    client: ClientArgs,
     #[command(subcommand)]
     command: KeysCommand,
 }
@@ -28,10 +32,29 @@ enum KeysCommand {
         #[arg(long = "organization", value_name = "NAME", default_values = ["*"])]
         organizations: Vec<String>,
     },
+    /// Make a key that counts in a running gateway at once: print it once.
+    ///
+    /// Example: streamgate keys create my-flow --organization contoso --permission records.write
+    Create(live::CreateKey),
+    /// List the keys of a running gateway; the keys themselves are nowhere.
+    List,
+    /// End a key of a running gateway.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
 }
 
 pub(super) fn run(args: &KeysArgs, output: &Output) -> Result<Exit, Failure> {
-    let KeysCommand::New { name, permissions, organizations } = &args.command;
+    match &args.command {
+        KeysCommand::New { name, permissions, organizations } => new(name, permissions, organizations, output),
+        KeysCommand::Create(new) => live::create(&args.client, new, output),
+        KeysCommand::List => live::list(&args.client, output),
+        KeysCommand::Revoke { name } => live::revoke(&args.client, name, output),
+    }
+}
+
+fn new(name: &str, permissions: &[String], organizations: &[String], output: &Output) -> Result<Exit, Failure> {
     if name.trim().is_empty() || organizations.iter().any(|name| name.trim().is_empty()) {
         return Err(Failure::new(Exit::Usage, "--name and --organization must not be empty."));
     }

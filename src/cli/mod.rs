@@ -4,6 +4,7 @@
 //! command says what is wrong, where, and what to do next; its exit code says which kind of failure it was
 //! ([`Exit`]).
 
+mod administration;
 mod check;
 mod client;
 mod completions;
@@ -55,8 +56,28 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Look at stored records, ask what would become of one, requeue dead letters.
     Records(records::RecordsArgs),
-    /// Make API keys.
+    /// Make API keys; list and revoke those of a running gateway.
     Keys(keys::KeysArgs),
+    /// Administer organizations: list, show, create, update, delete.
+    Organizations(administration::organizations::OrganizationsArgs),
+    /// Administer work streams.
+    WorkStreams(administration::work_streams::WorkStreamsArgs),
+    /// Say which entities' records may enter a work stream.
+    Entities(administration::entities::EntitiesArgs),
+    /// Administer the queues of an organization.
+    Queues(administration::queues::QueuesArgs),
+    /// Administer context variables, whose values rules may use.
+    Variables(administration::variables::VariablesArgs),
+    /// Administer routing rules, and see beforehand what they would change.
+    Rules(administration::rules::RulesArgs),
+    /// List dead letters, requeue or discard many at once.
+    DeadLetters(administration::dead_letters::DeadLettersArgs),
+    /// Show who changed what, when, from what to what.
+    Audit(administration::audit::AuditArgs),
+    /// Write organizations as files.
+    Export(administration::export::ExportArgs),
+    /// Make organizations of the store be what files say.
+    Apply(administration::apply::ApplyArgs),
     /// Print a completion script for your shell.
     Completions(completions::CompletionsArgs),
 }
@@ -116,7 +137,10 @@ fn with_causes(fault: &dyn std::error::Error) -> String {
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
     crate::app::install_crypto_provider();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return wrong_usage(&usage),
+    };
     let output = Output::new(cli.json);
     let outcome = match cli.command {
         None => serve::run(&cli.serve, &output),
@@ -126,6 +150,16 @@ pub fn main() -> ExitCode {
         Some(Command::Listen(args)) => listen::run(&args, &output),
         Some(Command::Records(args)) => records::run(&args, &output),
         Some(Command::Keys(args)) => keys::run(&args, &output),
+        Some(Command::Organizations(args)) => administration::organizations::run(&args, &output),
+        Some(Command::WorkStreams(args)) => administration::work_streams::run(&args, &output),
+        Some(Command::Entities(args)) => administration::entities::run(&args, &output),
+        Some(Command::Queues(args)) => administration::queues::run(&args, &output),
+        Some(Command::Variables(args)) => administration::variables::run(&args, &output),
+        Some(Command::Rules(args)) => administration::rules::run(&args, &output),
+        Some(Command::DeadLetters(args)) => administration::dead_letters::run(&args, &output),
+        Some(Command::Audit(args)) => administration::audit::run(&args, &output),
+        Some(Command::Export(args)) => administration::export::run(&args, &output),
+        Some(Command::Apply(args)) => administration::apply::run(&args, &output),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command(), &output),
     };
     match outcome {
@@ -135,6 +169,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// What clap has to say: help and versions as they are; faults as JSON for whoever asked for JSON.
+fn wrong_usage(usage: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if usage.use_stderr() && wants_json {
+        Output::new(true).failure(usage.render().to_string().trim());
+    } else {
+        // There is nobody left to tell if even this cannot be written.
+        let _written = usage.print();
+    }
+    ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::Usage as u8))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod support;
 
 mod administration;
+mod administration_commands;
 mod catalogue;
 mod command_line;
 mod crash;
