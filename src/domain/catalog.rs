@@ -60,7 +60,10 @@ impl Catalog {
 
     /// The organization of this unique name, without regard to case.
     pub fn organization_named(&self, unique_name: &str) -> Option<&Organization> {
-        self.by_unique_name.get(unique_name.to_ascii_lowercase().as_str()).and_then(|id| self.organizations.get(id)).map(Arc::as_ref)
+        self.by_unique_name
+            .get(unique_name.to_ascii_lowercase().as_str())
+            .and_then(|id| self.organizations.get(id))
+            .map(Arc::as_ref)
     }
 
     /// Every organization that the caller may know of, by unique name.

@@ -40,6 +40,8 @@ pub enum Code {
     RequestTimeout,
     /// The lease has run out or was ended.
     LeaseLost,
+    /// The work item does not wait.
+    NotWaiting,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// The path and query are longer than the limit.
@@ -82,6 +84,7 @@ impl Code {
                 Self::MethodNotAllowed,
                 Self::RequestTimeout,
                 Self::LeaseLost,
+                Self::NotWaiting,
                 Self::BodyTooLarge,
                 Self::UriTooLong,
                 Self::UnsupportedMediaType,
@@ -112,6 +115,7 @@ impl Code {
             Self::MethodNotAllowed => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
             Self::LeaseLost => "lease-lost",
+            Self::NotWaiting => "not-waiting",
             Self::BodyTooLarge => "body-too-large",
             Self::UriTooLong => "uri-too-long",
             Self::UnsupportedMediaType => "unsupported-media-type",
@@ -135,7 +139,7 @@ impl Code {
             Self::Refused(_) | Self::NotFound | Self::ReceiptUnknown | Self::WorkItemUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::LeaseLost => StatusCode::CONFLICT,
+            Self::LeaseLost | Self::NotWaiting => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -162,6 +166,7 @@ impl Code {
             Self::MethodNotAllowed => "The path does not take this method",
             Self::RequestTimeout => "The request took too long to arrive",
             Self::LeaseLost => "The lease has ended",
+            Self::NotWaiting => "The work item does not wait",
             Self::BodyTooLarge => "The body is too large",
             Self::UriTooLong => "The path and query are too long",
             Self::UnsupportedMediaType => "The body is not plain JSON",
@@ -198,6 +203,7 @@ impl Code {
             | Self::WorkItemUnknown
             | Self::MethodNotAllowed
             | Self::LeaseLost
+            | Self::NotWaiting
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::UnsupportedMediaType
