@@ -13,3 +13,5 @@ mod crash;
 mod lifecycle;
 mod operation;
 mod readme;
+mod retention;
+mod waiting;
