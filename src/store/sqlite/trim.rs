@@ -4,8 +4,8 @@
 //! rows of a slice are taken out together and put in again: the pages that they filled are given back, and what is left
 //! of them moves closer together.
 
-use rusqlite::params_from_iter;
 use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, params_from_iter};
 
 use super::batch::Batch;
 use super::row::{self, Trimmed};
@@ -19,13 +19,13 @@ impl Batch<'_> {
     /// Trims a record. The details of a damaged one stay: a fresh checksum would call them sound.
     pub(super) fn trim(&self, seq: i64) -> rusqlite::Result<()> {
         match row::trimmed(self.conn, seq)? {
-            Ok(Some(trimmed)) => self.rewrite(std::iter::once(&trimmed)),
-            Ok(None) => Ok(()),
-            Err(damage) => {
-                tracing::error!(%damage, "the details of a damaged record are not trimmed");
-                Ok(())
+            Ok(Some(trimmed)) => {
+                self.rewrite(std::iter::once(&trimmed))?;
             }
+            Ok(None) => {}
+            Err(damage) => tracing::error!(%damage, "the details of a damaged record are not trimmed"),
         }
+        Ok(())
     }
 
     /// Trims delivered records that were read before, and marks all of them as looked at. Answers how many were
@@ -39,29 +39,31 @@ impl Batch<'_> {
                 trimmed.extend(record);
             }
         }
-        let count = trimmed.len() as u64;
-        self.rewrite(trimmed.into_iter())?;
-        Ok(count)
+        self.rewrite(trimmed.into_iter())
     }
 
-    fn rewrite<'t>(&self, records: impl Iterator<Item = &'t Trimmed>) -> rusqlite::Result<()> {
+    /// Rewrites the rows that are there. Answers how many.
+    fn rewrite<'t>(&self, records: impl Iterator<Item = &'t Trimmed>) -> rusqlite::Result<u64> {
         let mut delete =
             self.conn.prepare_cached(&format!("delete from records where seq = ?1 returning {COLUMNS}"))?;
         let mut rows: Vec<Vec<Value>> = Vec::new();
         for trimmed in records {
-            let mut row = delete.query_row([trimmed.seq], |row| {
+            let row = delete.query_row([trimmed.seq], |row| {
                 (0..COLUMN_COUNT).map(|column| row.get(column)).collect::<rusqlite::Result<Vec<Value>>>()
-            })?;
-            row.extend([Value::from(trimmed.crc), Value::from(trimmed.sha256_hex.clone())]);
-            rows.push(row);
+            });
+            if let Some(mut row) = row.optional()? {
+                row.extend([Value::from(trimmed.crc), Value::from(trimmed.sha256_hex.clone())]);
+                rows.push(row);
+            }
         }
         let mut insert = self.conn.prepare_cached(&format!(
             "insert into records ({COLUMNS}, crc, details) \
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
         ))?;
+        let count = rows.len() as u64;
         for row in rows {
             insert.execute(params_from_iter(row))?;
         }
-        Ok(())
+        Ok(count)
     }
 }

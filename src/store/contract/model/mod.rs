@@ -69,9 +69,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (prop::option::of(1..=3_u32), any::<bool>(), 1..4_usize)
             .prop_map(|(organization, discard, limit)| Step::HandleAll { organization, discard, limit }),
         1 => (0..12_usize, any::<bool>()).prop_map(|(record, discard)| Step::HandleOne { record, discard }),
-        3 => prop_oneof![5 => -20..90_i64, 1 => Just(days(30)), 1 => Just(days(6))]
+        4 => prop_oneof![6 => -20..90_i64, 1 => Just(days(6)), 1 => Just(days(30)), 2 => Just(days(36))]
             .prop_map(|seconds| Step::Pass { seconds }),
-        3 => Just(Step::Sweep),
+        4 => Just(Step::Sweep),
         1 => Just(Step::Reopen),
     ]
 }
@@ -86,10 +86,10 @@ struct Model {
 
 /// Runs random operations against engines made by `make` and against the model.
 pub(crate) fn agrees<E: Engine>(make: impl Fn() -> E) {
-    let config = Config { cases: 32, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     TestRunner::new(config)
-        .run(&prop::collection::vec(step(), 1..90), |steps| {
+        .run(&prop::collection::vec(step(), 1..150), |steps| {
             runtime.block_on(async {
                 let engine = make();
                 let mut bench = Bench::open(&engine).await;

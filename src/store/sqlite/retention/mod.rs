@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(60);
 /// The longest rest behind a slice while records wait for the disk.
 const LONGEST_REST: Duration = Duration::from_millis(50);
+/// The rest between two looks meanwhile.
+const SHORTEST_REST: Duration = Duration::from_millis(2);
 
 /// When the thread works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,7 +216,11 @@ impl Keeper {
                     Progress { more: false, round_over: true }
                 }
             };
-            pause = if progress.more { Duration::ZERO } else { TICK };
+            pause = match progress.more {
+                true if self.reader.board.is_busy() => SHORTEST_REST,
+                true => Duration::ZERO,
+                false => TICK,
+            };
             if progress.round_over {
                 next_round = Instant::now() + ROUND;
                 self.report_round();
