@@ -26,8 +26,11 @@ pub mod store;
 pub mod forward;
 pub mod intake;
 
-pub mod admin;
 pub mod http;
+
+pub mod admin;
+pub mod editor;
+
 pub mod telemetry;
 
 pub mod app;

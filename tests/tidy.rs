@@ -50,8 +50,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("forward", &["domain", "config", "store", "routing_queue"]),
     ("telemetry", &["config", "store", "intake"]),
     ("http", &["domain", "config", "store", "routing_queue", "intake", "telemetry"]),
-    ("admin", &["domain", "config", "store", "http", "telemetry"]),
-    ("app", &["domain", "config", "store", "routing_queue", "intake", "forward", "telemetry", "http", "admin"]),
+    ("editor", &["domain", "config", "store"]),
+    ("admin", &["domain", "config", "store", "editor", "http", "telemetry"]),
+    (
+        "app",
+        &["domain", "config", "store", "routing_queue", "intake", "forward", "telemetry", "editor", "http", "admin"],
+    ),
     ("cli", &["domain", "config", "routing_queue", "app", "http", "telemetry"]),
 ];
 

@@ -6,15 +6,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Desk;
-use crate::domain::access::{OrganizationScope, Permission};
-use crate::domain::ids::{Guid, OrganizationId, ReceiptId};
+use super::query::{LONGEST_PAGE, guid, malformed, organization, parameters};
+use crate::domain::access::Permission;
+use crate::domain::ids::ReceiptId;
 use crate::http::answer;
 use crate::http::caller::Visit;
 use crate::http::problem::{Code, Problem};
 use crate::store::{DeadLetters, DeliveryState, Details, ListQuery, MAX_HANDLED, Page, ReceiptStatus, RecordFilter};
-
-/// Most records on one page.
-const LONGEST_PAGE: usize = 500;
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,35 +22,6 @@ struct ListParameters {
     state: Option<String>,
     limit: Option<usize>,
     before: Option<i64>,
-}
-
-fn malformed(field: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::malformed(Some(field), detail, format!("Correct the query parameter `{field}`."))
-}
-
-fn parameters<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    web::Query::<T>::from_query(request.query_string()).map(web::Query::into_inner).map_err(|_| {
-        let detail = "A query parameter is given twice, or has a value of another type than this operation takes.";
-        Problem::malformed(None, detail, "Correct the query parameters; docs/contract.md lists them.")
-    })
-}
-
-fn guid(field: &'static str, text: Option<&String>) -> Result<Option<Guid>, Problem> {
-    text.map(|text| Guid::parse(text).map_err(|fault| malformed(field, format!("`{field}` {fault}.")))).transpose()
-}
-
-/// The organization that a request is limited to: the one it names, or the only one that the credential has.
-fn organization(visit: &Visit, named: Option<Guid>) -> Result<Option<OrganizationId>, Problem> {
-    let named = named.map(OrganizationId::from);
-    match (&visit.caller().organizations, named) {
-        (OrganizationScope::All, named) => Ok(named),
-        (OrganizationScope::Only(_), Some(named)) if visit.caller().sees(&named) => Ok(Some(named)),
-        (OrganizationScope::Only(_), Some(_)) => Err(Problem::nothing_here()),
-        (OrganizationScope::Only(own), None) => match (own.len(), own.first()) {
-            (1, Some(only)) => Ok(Some(*only)),
-            _ => Err(malformed("organizationId", "This credential has several organizations; say which one.")),
-        },
-    }
 }
 
 /// `GET /admin/v1/records`.

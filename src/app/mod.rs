@@ -8,6 +8,7 @@ mod development;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ pub use development::DevelopmentKey;
 use crate::admin::{self, Desk};
 use crate::config::settings::{LimitSettings, Process};
 use crate::config::watch::{self, WatchGuard};
-use crate::config::{Config, Live};
+use crate::config::{self, Config, Faults, Live, Overrides};
+use crate::editor::Editor;
 use crate::forward::breaker::BreakerState;
 use crate::forward::observer::{Observer, TryOutcome};
 use crate::forward::{Forwarder, ForwarderHandle, Nudge};
@@ -30,6 +32,8 @@ use crate::http::keys::JwksService;
 use crate::http::server::{ServerSettings, serve};
 use crate::intake::Intake;
 use crate::store::Store;
+use crate::store::catalog::CatalogStore;
+use crate::store::sqlite::catalog::{SqliteCatalog, read_stored};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::telemetry::Metrics;
 
@@ -40,6 +44,7 @@ pub struct App {
     door: web::Data<Door>,
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
+    catalog: Arc<dyn CatalogStore>,
     forwarder: ForwarderHandle,
     public: TcpListener,
     admin: TcpListener,
@@ -77,6 +82,14 @@ pub enum BuildError {
     },
 }
 
+/// Loads the configuration: the files, and what the administration has put into the store of their data directory.
+///
+/// # Errors
+/// All faults at once.
+pub fn load_config(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Faults> {
+    config::load_with_stored(path, overrides, &read_stored)
+}
+
 impl App {
     /// Opens the store, binds both listeners, starts what runs in the background.
     ///
@@ -88,6 +101,7 @@ impl App {
         let public = bind(process.listen)?;
         let admin = bind(process.admin_listen)?;
         let store: Arc<dyn Store> = SqliteStore::open(&process.data_dir, &process.store, &process.retention)?;
+        let catalog: Arc<dyn CatalogStore> = Arc::new(SqliteCatalog::open(&process.data_dir)?);
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("background")
@@ -121,6 +135,7 @@ impl App {
             door,
             metrics,
             store,
+            catalog,
             forwarder,
             public,
             admin,
@@ -163,7 +178,8 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let admin_limits = LimitSettings { shutdown_grace: Duration::from_secs(1), ..self.process.limits.clone() };
         let loopback = self.admin.local_addr()?.ip().is_loopback();
-        let desk = web::Data::new(Desk { door: self.door.clone(), live: Arc::clone(&self.live), loopback });
+        let editor = Editor::new(Arc::clone(&self.live), self.catalog);
+        let desk = web::Data::new(Desk { door: self.door.clone(), live: Arc::clone(&self.live), editor, loopback });
         let metrics = web::Data::new(Arc::clone(&self.metrics));
 
         let (door, counted) = (self.door.clone(), metrics.clone());

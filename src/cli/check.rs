@@ -16,7 +16,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs, output: &Output) -> Result<Exit, Failure> {
-    match config::load(args.config.as_deref(), &Overrides { read_only: true, ..Overrides::default() }) {
+    match crate::app::load_config(args.config.as_deref(), &Overrides { read_only: true, ..Overrides::default() }) {
         Ok(config) => {
             let organizations = config.effective.catalog.organizations();
             let (mut work_streams, mut entities, mut count) = (0, 0, 0);

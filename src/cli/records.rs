@@ -170,18 +170,62 @@ async fn show(client: &Client, receipt_id: &str, details: bool, output: &Output)
         output.json(&body)?;
         return Ok(Exit::Done);
     }
-    let members = body.as_object().into_iter().flatten();
+    // With details, the receipt stands beside them.
+    let receipt = body.get("receipt").unwrap_or(&body);
     let mut rows = Vec::new();
-    for (name, value) in members {
+    for (name, value) in receipt.as_object().into_iter().flatten() {
         match value.as_object().filter(|_| name == "trace") {
-            Some(inner) => rows.extend(inner.keys().map(|key| vec![format!("{name}.{key}"), text(value, key)])),
-            None => rows.push(vec![name.clone(), text(&body, name)]),
+            Some(inner) => {
+                let plain = inner.keys().filter(|key| !DECISION.contains(&key.as_str()));
+                rows.extend(plain.map(|key| vec![format!("{name}.{key}"), text(value, key)]));
+            }
+            None => rows.push(vec![name.clone(), text(receipt, name)]),
         }
+    }
+    if body.get("receipt").is_some() {
+        let besides = body.as_object().into_iter().flatten().filter(|(name, _)| *name != "receipt");
+        rows.extend(besides.map(|(name, _)| vec![name.clone(), text(&body, name)]));
     }
     for line in columns(&rows) {
         output.line(line)?;
     }
+    for line in receipt.get("trace").map(decision).unwrap_or_default() {
+        output.line(line)?;
+    }
     Ok(Exit::Done)
+}
+
+/// The members of a trace that say how the rules decided.
+const DECISION: [&str; 3] = ["rulesTried", "values", "shortened"];
+
+/// How the rules decided, a line for each rule and for each value that they saw. No lines where there were no rules.
+fn decision(trace: &Value) -> Vec<String> {
+    let rules = trace.get("rulesTried").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    let rule_rows = rules.iter().map(|rule| {
+        let mark = if rule.get("matched").and_then(Value::as_bool) == Some(true) { "match" } else { "no" };
+        vec![format!("  {mark}"), text(rule, "rule"), format!("({})", text(rule, "on"))]
+    });
+    let mut lines = vec!["Rules tried:".to_owned()];
+    lines.extend(columns(&rule_rows.collect::<Vec<_>>()));
+    let values = trace.get("values").and_then(Value::as_object);
+    let value_rows: Vec<_> = values
+        .into_iter()
+        .flatten()
+        .map(|(operand, value)| {
+            vec![format!("  {}", printable(operand)), printable(value.as_str().unwrap_or_default())]
+        })
+        .collect();
+    if !value_rows.is_empty() {
+        lines.push("Values seen:".to_owned());
+        lines.extend(columns(&value_rows));
+    }
+    if trace.get("shortened").and_then(Value::as_bool) == Some(true) {
+        lines.push("  (shortened: there were more rules or values than a record keeps)".to_owned());
+    }
+    lines
 }
 
 async fn explain(client: &Client, file: &PathBuf, output: &Output) -> Result<Exit, Failure> {
@@ -213,13 +257,18 @@ async fn explain(client: &Client, file: &PathBuf, output: &Output) -> Result<Exi
         }
     }
     match body.get("route") {
-        Some(route) => output.line(format!(
-            "It would go to queue `{}` (priority {}) by routing queue `{}`. {}",
-            text(route, "queue"),
-            text(route, "priority"),
-            text(route, "routingQueue"),
-            text(route, "reason")
-        ))?,
+        Some(route) => {
+            output.line(format!(
+                "It would go to queue `{}` (priority {}) by routing queue `{}`. {}",
+                text(route, "queue"),
+                text(route, "priority"),
+                text(route, "routingQueue"),
+                text(route, "reason")
+            ))?;
+            for line in decision(route) {
+                output.line(line)?;
+            }
+        }
         None if accepted => output.line("This is the test operation: it passes, and nothing would be stored.")?,
         None => output.line(format!("It would be {}.", text(&body, "outcome")))?,
     }

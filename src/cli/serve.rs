@@ -37,7 +37,7 @@ pub(super) fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failure> {
         admin_listen: args.admin_listen,
         read_only: false,
     };
-    let config = match config::load(args.config.as_deref(), &overrides) {
+    let config = match crate::app::load_config(args.config.as_deref(), &overrides) {
         Ok(config) => config,
         Err(faults) => {
             return Err(Failure::new(Exit::Configuration, format!("the configuration has faults\n{faults}")));

@@ -17,6 +17,9 @@ pub struct Fault {
     pub line: usize,
     /// The column in characters, from 1; 0 where the whole file is meant.
     pub column: usize,
+    /// For a document in JSON, which has no lines: the pointer (RFC 6901) to the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
     /// What is wrong.
     pub message: String,
     /// What to do about it, where that is more than the message says.
@@ -28,7 +31,7 @@ impl Fault {
     /// A fault of a whole file.
     pub(super) fn of_file(file: impl Into<String>, message: impl Into<String>, hint: &str) -> Self {
         let hint = if hint.is_empty() { None } else { Some(hint.to_owned()) };
-        Self { file: file.into(), line: 0, column: 0, message: message.into(), hint }
+        Self { file: file.into(), line: 0, column: 0, pointer: None, message: message.into(), hint }
     }
 }
 
@@ -38,6 +41,9 @@ impl fmt::Display for Fault {
         f.write_str(&self.file)?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        if let Some(pointer) = &self.pointer {
+            write!(f, "#{pointer}")?;
         }
         write!(f, ": {}", self.message)?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {hint}"))
@@ -165,7 +171,7 @@ mod tests {
     use super::*;
 
     fn fault(file: &str, line: usize) -> Fault {
-        Fault { file: file.to_owned(), line, column: 3, message: "is wrong".to_owned(), hint: None }
+        Fault { file: file.to_owned(), line, column: 3, pointer: None, message: "is wrong".to_owned(), hint: None }
     }
 
     #[test]

@@ -14,6 +14,12 @@ const fn keys(table: &'static str, keys: &'static [&'static str]) -> Keys {
     Keys { table, keys }
 }
 
+/// Whether an organization's file has a key of this name.
+pub(super) fn is_key(word: &str) -> bool {
+    let tables = [ORGANIZATION_FILE, ORGANIZATION, QUEUE, WORK_STREAM, CONTEXT_VARIABLE, ENTITY, API_KEY];
+    tables.iter().any(|table| table.keys.contains(&word))
+}
+
 // streamgate.toml
 
 pub(super) const PROCESS: Keys = keys(
@@ -68,6 +74,9 @@ pub(super) const DELIVERY: Keys = keys(
     ],
 );
 pub(super) const API_KEY: Keys = keys("[[api_keys]]", &["name", "sha256", "permissions", "organizations", "expires"]);
+/// What asks a running gateway for an API key: as in a file, without the hash, which is made with the key.
+pub(super) const NEW_API_KEY: Keys =
+    keys("the request for an API key", &["name", "permissions", "organizations", "expires"]);
 pub(super) const ISSUER: Keys = keys(
     "[[issuers]]",
     &[
@@ -120,12 +129,23 @@ pub(super) const WORK_STREAM: Keys = keys(
         "assign_after_decline_minutes",
         "allowed_presences",
         "context_variables",
+        "rules",
         "state",
         "routing_queue",
         "entities",
     ],
 );
 pub(super) const CONTEXT_VARIABLE: Keys =
-    keys("[[work_streams.context_variables]]", &["display_name", "name", "kind", "state"]);
-pub(super) const ENTITY: Keys =
-    keys("[[work_streams.entities]]", &["id", "entity_logical_name", "entity_set_name", "relationship_name", "state"]);
+    keys("[[work_streams.context_variables]]", &["display_name", "name", "kind", "column", "label", "state"]);
+pub(super) const ENTITY: Keys = keys(
+    "[[work_streams.entities]]",
+    &["id", "entity_logical_name", "entity_set_name", "relationship_name", "rules", "state"],
+);
+const OF_RULE: &[&str] = &["name", "queue", "state", "when"];
+pub(super) const RULE: Keys = keys("[[work_streams.rules]]", OF_RULE);
+pub(super) const ENTITY_RULE: Keys = keys("[[work_streams.entities.rules]]", OF_RULE);
+/// What a `when` holds, and each element of its groups.
+pub(super) const CONDITION: Keys = keys(
+    "{ column = …, operator = …, value = … }",
+    &["all", "any", "column", "label", "record", "variable", "operator", "value"],
+);

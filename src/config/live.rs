@@ -4,6 +4,7 @@
 //! reading with faults changes nothing but [`ReloadStatus`]: the last good configuration stays.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -14,6 +15,7 @@ use super::fault::{Fault, Faults};
 use super::load::{self, Attempt, Config, Origin, Overrides};
 use super::settings::{Effective, Process};
 use super::sources::Sources;
+use super::stored::{Stored, StoredChange};
 use crate::domain::time::Timestamp;
 
 /// The configuration of a running gateway.
@@ -128,7 +130,10 @@ impl Live {
     pub fn reload(&self) -> Result<ReloadOutcome, Faults> {
         let mut last = self.last();
         let generation = self.current().catalog.generation();
-        let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation));
+        let stored = Arc::clone(&self.current().layers.stored);
+        // What the store holds is known: it changes through here only.
+        let in_memory = |_: &Path| Ok(Stored::clone(&stored));
+        let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation), &in_memory);
         last.sources = sources;
         let config = match outcome.and_then(|config| self.keeping_somebody(config)) {
             Ok(config) => config,
@@ -160,6 +165,30 @@ impl Live {
         // Last, so that whoever hears of it finds everything in place.
         self.announced.send_replace(self.snapshot());
         Ok(ReloadOutcome::Applied { generation, restart_needed })
+    }
+
+    /// Makes a change of what the store holds effective.
+    ///
+    /// `decide` sees what is effective and the generation that the change will have, and makes it durable before it
+    /// says what changes: what is effective never runs ahead of the disk. Nothing else changes meanwhile. Where it says
+    /// that nothing changes, nothing does, the generation included. Blocks as long as `decide` does.
+    ///
+    /// # Errors
+    /// What `decide` says; nothing has changed then.
+    pub fn change<T, E>(
+        &self,
+        decide: impl FnOnce(&Effective, u64) -> Result<(Option<StoredChange>, T), E>,
+    ) -> Result<(Arc<Effective>, T), E> {
+        let _only_one = self.last();
+        let before = self.snapshot();
+        let generation = load::next_generation(Some(before.catalog.generation()));
+        let (change, answer) = decide(&before, generation)?;
+        let Some(change) = change else { return Ok((before, answer)) };
+        let after = Arc::new(change.applied_to(&before, generation));
+        self.effective.store(Arc::clone(&after));
+        self.status.rcu(|status| Arc::new(ReloadStatus { generation, ..ReloadStatus::clone(status) }));
+        self.announced.send_replace(Arc::clone(&after));
+        Ok((after, answer))
     }
 
     /// A reload never takes the last organization away: it is far more often a folder that is just being replaced than a

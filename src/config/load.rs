@@ -15,6 +15,7 @@ use super::raw::Table;
 use super::settings::{Effective, Process};
 use super::source::SourceFile;
 use super::sources::{Pattern, Sources};
+use super::stored::{ReadStored, Stored};
 use crate::domain::catalog::Catalog;
 use crate::domain::time::Timestamp;
 
@@ -102,11 +103,27 @@ pub struct Config {
 /// # Errors
 /// All faults of all files.
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Faults> {
-    read(&Origin::find(path), overrides, None).outcome
+    load_with_stored(path, overrides, &|_| Ok(Stored::default()))
+}
+
+/// As [`load`], with what `stored` reads from the store: what was configured through the administration.
+///
+/// # Errors
+/// All faults of all files and of what is in the store.
+pub fn load_with_stored(path: Option<&Path>, overrides: &Overrides, stored: ReadStored<'_>) -> Result<Config, Faults> {
+    read(&Origin::find(path), overrides, None, stored).outcome
 }
 
 /// Where environment variables come from.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What a reading asks besides the files.
+pub(super) struct Outside<'a> {
+    /// Where variables come from.
+    pub(super) environment: Environment<'a>,
+    /// What the store holds; which store that is, the process's settings say.
+    pub(super) stored: ReadStored<'a>,
+}
 
 /// One reading: what to watch is known even when there are faults.
 pub(super) struct Attempt {
@@ -115,26 +132,26 @@ pub(super) struct Attempt {
 }
 
 /// Reads everything again. `previous` is the generation that is effective now.
-pub(super) fn read(origin: &Origin, overrides: &Overrides, previous: Option<u64>) -> Attempt {
-    read_with(origin, overrides, previous, &|name| std::env::var(name).ok())
+pub(super) fn read(origin: &Origin, overrides: &Overrides, previous: Option<u64>, stored: ReadStored<'_>) -> Attempt {
+    read_with(origin, overrides, previous, &Outside { environment: &|name| std::env::var(name).ok(), stored })
 }
 
-/// As [`read`], with variables from elsewhere.
+/// As [`read`], with everything else from elsewhere.
 pub(super) fn read_with(
     origin: &Origin,
     overrides: &Overrides,
     previous: Option<u64>,
-    environment: Environment<'_>,
+    outside: &Outside<'_>,
 ) -> Attempt {
     let report = Report::default();
     let main = match origin {
         Origin::BuiltIn => Some(SourceFile::new(origin.to_string(), MANUAL)),
         Origin::File(path) => SourceFile::read(path, &report),
     };
-    let examined = examine(Examination { origin, main, overrides, environment, report: &report });
+    let examined = examine(Examination { origin, main, overrides, outside, report: &report });
     let Examined { checked, sources, files, digest } = examined;
     let outcome = report.outcome().map(|warnings| {
-        let generation = next_generation(previous);
+        let generation = next_generation(previous.max(Some(checked.layers.stored.generation)));
         Config {
             process: checked.process,
             effective: Effective {
@@ -142,6 +159,7 @@ pub(super) fn read_with(
                 credentials: Arc::new(checked.credentials),
                 routing_queues: Arc::new(checked.routing_queues),
                 delivery: checked.delivery,
+                layers: checked.layers,
             },
             origin: origin.clone(),
             sources: files,
@@ -156,7 +174,7 @@ pub(super) fn read_with(
 
 /// The second in which a configuration becomes effective, so that generations grow over restarts; or the next number,
 /// when changes follow each other faster than the seconds, or the clock was put back.
-fn next_generation(previous: Option<u64>) -> u64 {
+pub(super) fn next_generation(previous: Option<u64>) -> u64 {
     let now = u64::try_from(Timestamp::now().seconds()).unwrap_or(0);
     previous.map_or(now, |previous| now.max(previous.saturating_add(1)))
 }
@@ -165,7 +183,7 @@ struct Examination<'a> {
     origin: &'a Origin,
     main: Option<SourceFile>,
     overrides: &'a Overrides,
-    environment: Environment<'a>,
+    outside: &'a Outside<'a>,
     report: &'a Report,
 }
 
@@ -177,7 +195,7 @@ struct Examined {
 }
 
 fn examine(given: Examination<'_>) -> Examined {
-    let Examination { origin, main, overrides, environment, report } = given;
+    let Examination { origin, main, overrides, outside, report } = given;
     let unread = SourceFile::new(origin.to_string(), "");
     let nothing = DeTable::new();
     let root = main.as_ref().and_then(|file| file.parse(report));
@@ -196,7 +214,7 @@ fn examine(given: Examination<'_>) -> Examined {
         .map(|(file, root)| Table::open(root.get_ref(), file.at(0, report), keys::ORGANIZATION_FILE))
         .collect::<Vec<_>>();
     let all_were_read = all_listed && organizations.len() == organization_files.len();
-    let input = check::Input { main: main_table, main_was_read, organizations, all_were_read, overrides, environment };
+    let input = check::Input { main: main_table, main_was_read, organizations, all_were_read, overrides, outside };
     let checked = check::check(&input);
 
     let read: Vec<_> = main.iter().chain(&organization_files).collect();
@@ -243,10 +261,6 @@ fn read_organizations(
         }
     };
     let paths: Vec<_> = paths.into_iter().filter(|path| path != main_path).collect();
-    if paths.is_empty() && main_was_read {
-        let message = format!("there is no organization in {}", pattern.folder().display());
-        at.warning(message, "every record gets a 404 until there is one");
-    }
     let files: Vec<_> = paths.iter().filter_map(|path| SourceFile::read(path, at.report())).collect();
     let all_read = files.len() == paths.len();
     (files, all_read)

@@ -11,6 +11,7 @@
 
 mod check;
 mod fault;
+mod json;
 mod keys;
 pub mod live;
 mod load;
@@ -19,11 +20,13 @@ mod secret;
 pub mod settings;
 mod source;
 mod sources;
+pub mod stored;
+pub mod view;
 pub mod watch;
 
 pub use fault::{Fault, Faults};
 pub use live::{Live, ReloadOutcome, ReloadStatus};
-pub use load::{Config, DEFAULT_PATH, EXAMPLE_ORGANIZATION, MANUAL, Origin, Overrides, load};
+pub use load::{Config, DEFAULT_PATH, EXAMPLE_ORGANIZATION, MANUAL, Origin, Overrides, load, load_with_stored};
 pub use settings::{Effective, Process};
 
 #[cfg(test)]

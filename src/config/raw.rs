@@ -36,6 +36,19 @@ impl<'a> Field<'a, &'a str> {
     }
 }
 
+/// A single value of any type. Dates are told apart from text only by how they were written.
+#[derive(Debug, Clone)]
+pub(super) enum Scalar<'a> {
+    /// Text.
+    Text(&'a str),
+    /// A date or a date-time of TOML's own, as text.
+    Date(String),
+    /// A number, in JSON's notation unless it is none there.
+    Number(String),
+    /// `true` or `false`.
+    Boolean(bool),
+}
+
 /// A table of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table<'a> {
@@ -51,7 +64,7 @@ impl<'a> Table<'a> {
         for (key, _) in table.iter() {
             let word = key.get_ref().as_ref();
             if !keys.keys.contains(&word) {
-                let message = format!("unknown key `{}` in {}", excerpt(word), keys.table);
+                let message = format!("unknown key `{}` in {}", excerpt(&at.key(word)), keys.table);
                 at.moved_to(key.span().start).hinted(message, meant(word, keys.keys));
             }
         }
@@ -66,6 +79,11 @@ impl<'a> Table<'a> {
     /// Whether the key is set, to whatever.
     pub(super) fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
+    }
+
+    /// Whether the table has only keys that it may have.
+    pub(super) fn is_known_throughout(&self) -> bool {
+        self.table.iter().all(|(key, _)| self.keys.keys.contains(&key.get_ref().as_ref()))
     }
 
     /// Whether the key is set to a string.
@@ -160,6 +178,28 @@ impl<'a> Table<'a> {
         Some(Field { value: text.value.to_owned(), at })
     }
 
+    /// Text, a number, a date, or true or false.
+    pub(super) fn scalar(&self, key: &str) -> Option<Field<'a, Scalar<'a>>> {
+        let value = self.get(key)?;
+        self.as_scalar(key, value, "text, a number, a date, or true or false")
+    }
+
+    /// A list of such values.
+    pub(super) fn scalars(&self, key: &str) -> Option<Vec<Field<'a, Scalar<'a>>>> {
+        const EXPECTED: &str = "a list of texts, numbers, dates, or true or false";
+        let value = self.get(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, EXPECTED);
+            return None;
+        };
+        Some(array.iter().filter_map(|element| self.as_scalar(key, element, EXPECTED)).collect())
+    }
+
+    /// Whether the key is set to a list.
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get_ref().is_array())
+    }
+
     /// A list of strings.
     pub(super) fn strings(&self, key: &str) -> Option<Vec<Field<'a, &'a str>>> {
         let value = self.get(key)?;
@@ -235,6 +275,25 @@ impl<'a> Table<'a> {
         }
     }
 
+    fn as_scalar(&self, key: &str, value: &'a Spanned<DeValue<'a>>, expected: &str) -> Option<Field<'a, Scalar<'a>>> {
+        let scalar = match value.get_ref() {
+            DeValue::String(text) => Scalar::Text(text),
+            // In tens, whatever the base it was written in; too long for that, it stays as it is.
+            DeValue::Integer(integer) => {
+                let read = i128::from_str_radix(integer.as_str(), integer.radix());
+                Scalar::Number(read.map_or_else(|_| integer.to_string(), |read| read.to_string()))
+            }
+            DeValue::Float(float) => Scalar::Number(float.as_str().to_owned()),
+            DeValue::Boolean(boolean) => Scalar::Boolean(*boolean),
+            DeValue::Datetime(moment) if moment.date.is_some() => Scalar::Date(moment.to_string()),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                self.wrong_type(key, value, expected);
+                return None;
+            }
+        };
+        Some(Field { value: scalar, at: self.at.moved_to(value.span().start) })
+    }
+
     fn as_table(&self, key: &str, value: &'a Spanned<DeValue<'a>>, keys: Keys) -> Option<Self> {
         let table = value.get_ref().as_table();
         if table.is_none() {
@@ -271,6 +330,7 @@ const fn type_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a number with a fraction",
         DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(moment) if moment.date.is_none() => "a time of day",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

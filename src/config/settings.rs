@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::Url;
 
+use super::stored::Layers;
 use crate::domain::access::{OrganizationScope, Permission};
 use crate::domain::catalog::{Catalog, RateLimit, RoutingQueueName};
 use crate::domain::ids::Guid;
@@ -164,6 +165,8 @@ pub struct Effective {
     pub routing_queues: Arc<RoutingQueues>,
     /// When a delivery is tried again, and when it is given up.
     pub delivery: DeliverySettings,
+    /// Where each part of this comes from.
+    pub layers: Layers,
 }
 
 /// Who may call.
@@ -171,12 +174,15 @@ pub struct Effective {
 pub struct CredentialSettings {
     /// API keys, of which only the hash is known.
     pub api_keys: Vec<ApiKeySettings>,
+    /// API keys that were made through the administration.
+    pub stored_api_keys: Vec<ApiKeySettings>,
     /// Issuers of bearer tokens.
     pub issuers: Vec<IssuerSettings>,
 }
 
 impl CredentialSettings {
-    /// Whether nobody has configured a credential: then, and only then, a development key counts.
+    /// Whether no file configures a credential: then, and only then, a development key counts. Keys made through the
+    /// administration are made with it, and must not put an end to it.
     pub fn is_empty(&self) -> bool {
         self.api_keys.is_empty() && self.issuers.is_empty()
     }

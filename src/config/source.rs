@@ -1,4 +1,5 @@
-//! One configuration file as text, and the places in it: every fault can say its line.
+//! One configuration file as text, and the places in it: every fault can say its line. Or a document in JSON, whose
+//! faults say a pointer.
 //!
 //! Any bytes may stand in a file. What is no UTF-8, no TOML, too large or nested without reason ends as a fault, never
 //! as a panic and never as a stack that overflows.
@@ -12,6 +13,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::fault::{Fault, Report};
+use super::json::{self, Pointers};
 
 /// Largest configuration file, in bytes. Some seventy thousand entity configurations fit; a disk image does not.
 pub(super) const LARGEST_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -24,12 +26,27 @@ pub(super) struct SourceFile {
     /// What stands in it.
     pub(super) text: String,
     line_starts: OnceCell<Vec<usize>>,
+    /// For a document in JSON: where its values are.
+    pointers: OnceCell<Pointers>,
 }
 
 impl SourceFile {
     /// A file of this name and content.
     pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into(), line_starts: OnceCell::new() }
+        Self { name: name.into(), text: text.into(), line_starts: OnceCell::new(), pointers: OnceCell::new() }
+    }
+
+    /// A document in JSON, whose table [`Self::json_table`] gives.
+    pub(super) fn of_json(name: impl Into<String>, document: &serde_json::Map<String, serde_json::Value>) -> Self {
+        Self::new(name, json::digits(document))
+    }
+
+    /// The members of the document that this file was made of.
+    pub(super) fn json_table<'a>(&'a self, document: &'a serde_json::Map<String, serde_json::Value>) -> DeTable<'a> {
+        let (table, pointers) = json::table(document, &self.text);
+        // Asked again, it would find the same.
+        let _first = self.pointers.set(pointers);
+        table
     }
 
     /// Reads a file; what is wrong with it goes into the report.
@@ -138,7 +155,20 @@ impl<'a> Place<'a> {
 
     /// The place as `file:line`, for faults elsewhere that refer to it.
     pub(super) fn as_reference(self) -> String {
-        format!("{}:{}", self.file.name, self.file.position(self.offset).0)
+        match self.file.pointers.get() {
+            Some(pointers) => format!("{}#{}", self.file.name, pointers.pointer(self.offset)),
+            None => format!("{}:{}", self.file.name, self.file.position(self.offset).0),
+        }
+    }
+
+    /// A key as this file writes it.
+    pub(super) fn key(self, word: &str) -> String {
+        if self.file.pointers.get().is_some() { json::camel_case(word) } else { word.to_owned() }
+    }
+
+    /// The file, as the operator named it.
+    pub(super) fn file_name(self) -> &'a str {
+        &self.file.name
     }
 
     /// The report that this place complains to.
@@ -147,8 +177,15 @@ impl<'a> Place<'a> {
     }
 
     fn complaint(self, message: String, hint: Option<String>) -> Fault {
+        if let Some(pointers) = self.file.pointers.get() {
+            return Fault {
+                pointer: Some(pointers.pointer(self.offset)),
+                hint: hint.as_deref().map(json::hint_in_json_words),
+                ..Fault::of_file(&*self.file.name, json::in_json_words(&message), "")
+            };
+        }
         let (line, column) = self.file.position(self.offset);
-        Fault { file: self.file.name.clone(), line, column, message, hint }
+        Fault { file: self.file.name.clone(), line, column, pointer: None, message, hint }
     }
 }
 
@@ -168,7 +205,8 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Each part becomes a table in a table, and the parser bounds the nesting of brackets but not of dots: a line of a
 /// million dots would overflow the stack when the tables are dropped.
 fn too_many_dots(text: &str) -> Option<usize> {
-    const MOST_DOTS: usize = 8;
+    // The deepest key is that of a condition within eight groups of an entity configuration's rule.
+    const MOST_DOTS: usize = 12;
     let bytes = text.as_bytes();
     let mut dots = 0;
     let mut at = 0;

@@ -81,6 +81,15 @@ impl Caller {
         self.permissions.contains(&permission)
     }
 
+    /// Whether everything that this scope reaches is the caller's.
+    pub fn covers(&self, scope: &OrganizationScope) -> bool {
+        match (&self.organizations, scope) {
+            (OrganizationScope::All, _) => true,
+            (OrganizationScope::Only(_), OrganizationScope::All) => false,
+            (OrganizationScope::Only(own), OrganizationScope::Only(others)) => others.is_subset(own),
+        }
+    }
+
     /// Whether the caller may know of this organization.
     pub fn sees(&self, organization: &OrganizationId) -> bool {
         self.organizations.contains(organization)

@@ -4,8 +4,7 @@
 //! construction is not checked again: an organization has exactly one default queue, a work stream has at most one
 //! entity configuration per logical name, every routing queue that is named exists.
 //!
-//! The fields of a work stream and their defaults follow Microsoft's table `msdyn_liveworkstream`; `docs/contract.md`
-//! says which and why.
+//! The fields of a work stream follow Microsoft's table `msdyn_liveworkstream`; `docs/contract.md` says how and why.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -14,6 +13,7 @@ use std::sync::Arc;
 
 use super::access::Caller;
 use super::ids::{EntityConfigurationId, LogicalName, OrganizationId, QueueName, WorkStreamId};
+use super::rules::{Mapping, RuleSet};
 
 /// One whole configuration.
 ///
@@ -41,6 +41,29 @@ impl Catalog {
             .map(|organization| (organization.unique_name.to_ascii_lowercase().into_boxed_str(), organization.id))
             .collect();
         Self { generation, organizations, by_unique_name }
+    }
+
+    /// The same catalog under another number.
+    #[must_use]
+    pub fn at_generation(&self, generation: u64) -> Self {
+        Self { generation, ..self.clone() }
+    }
+
+    /// The catalog after these organizations took the place of those with their IDs; `None` means gone.
+    #[must_use]
+    pub fn with(
+        &self,
+        generation: u64,
+        changes: impl IntoIterator<Item = (OrganizationId, Option<Arc<Organization>>)>,
+    ) -> Self {
+        let mut organizations = self.organizations.clone();
+        for (id, changed) in changes {
+            match changed {
+                Some(changed) => organizations.insert(id, changed),
+                None => organizations.remove(&id),
+            };
+        }
+        Self::new(generation, organizations.into_values())
     }
 
     /// Which configuration this is. It grows with every change, over restarts too.
@@ -241,6 +264,8 @@ pub struct WorkStream {
     pub allowed_presences: BTreeSet<Presence>,
     /// Values that routing rules may use.
     pub context_variables: Vec<ContextVariable>,
+    /// Where its records go within the organization, where their entity configuration does not say it.
+    pub rules: RuleSet,
     /// Whether it takes records.
     pub state: State,
     /// Where its records go; `None` means where the organization's go.
@@ -339,8 +364,10 @@ pub struct ContextVariable {
     pub name: Box<str>,
     /// The name shown to people.
     pub display_name: Box<str>,
-    /// What it holds.
+    /// What it holds. A value of another type counts as absent.
     pub kind: ContextVariableKind,
+    /// Where a record has its value; without it no record has one.
+    pub mapping: Option<Mapping>,
     /// Whether rules may use it.
     pub state: State,
 }
@@ -368,4 +395,6 @@ pub struct EntityConfiguration {
     pub relationship_name: LogicalName,
     /// Whether its records may enter now.
     pub state: State,
+    /// Where its records go, before the work stream's own rules are asked.
+    pub rules: RuleSet,
 }

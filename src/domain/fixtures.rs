@@ -14,6 +14,7 @@ use super::catalog::{
 };
 use super::ids::{EntityConfigurationId, Guid, LogicalName, OrganizationId, QueueName, RecordId, WorkStreamId};
 use super::record::RecordCreated;
+use super::rules::RuleSet;
 
 /// The generation of [`catalog`].
 pub(crate) const GENERATION: u64 = 7;
@@ -120,6 +121,7 @@ fn work_stream(organization: u32, number: u32) -> WorkStream {
         entity_set_name: LogicalName::parse("incidents").unwrap(),
         relationship_name: logical_name.default_relationship(),
         state: State::Active,
+        rules: RuleSet::default(),
     };
     WorkStream {
         id: work_stream_id(organization, number),
@@ -133,6 +135,7 @@ fn work_stream(organization: u32, number: u32) -> WorkStream {
         assign_after_decline_minutes: None,
         allowed_presences: source.default_presences(),
         context_variables: Vec::new(),
+        rules: RuleSet::default(),
         state: State::Active,
         routing_queue: None,
         entities: HashMap::from([(logical_name, entity)]),

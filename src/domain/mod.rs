@@ -3,7 +3,7 @@
 //! Everything here is a pure function of its arguments: no I/O, no clock, no async, no HTTP. The modules read in the
 //! order of a record's journey: [`ids`] and [`json`] give the words, [`access`] says who asks, [`record`] is what a
 //! flow posts, [`catalog`] is what an operator configured, [`admission`] brings the two together, [`refusal`] says why
-//! not, [`routing`] says which queue.
+//! not, [`routing`] says which queue, by the [`rules`].
 //!
 //! Invariant: this module imports only itself (and plain data crates). `tests/tidy.rs` holds it to that.
 
@@ -17,4 +17,5 @@ pub mod json;
 pub mod record;
 pub mod refusal;
 pub mod routing;
+pub mod rules;
 pub mod time;

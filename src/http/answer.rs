@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::domain::catalog::{EntityConfiguration, Organization, WorkStream};
 use crate::domain::ids::ReceiptId;
+use crate::domain::rules::RouteTrace;
 use crate::intake::Accepted;
 use crate::store::{DeliveryState, Discarded, ReceiptStatus, Waiting};
 
@@ -70,7 +71,7 @@ pub struct ListBody<T> {
 pub fn receipt(status: &ReceiptStatus) -> impl Serialize {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Body {
+    struct Body<'a> {
         receipt_id: String,
         state: DeliveryState,
         organization_id: String,
@@ -78,7 +79,7 @@ pub fn receipt(status: &ReceiptStatus) -> impl Serialize {
         entity_logical_name: String,
         record_id: String,
         queue: String,
-        trace: Trace,
+        trace: Trace<'a>,
         attempts: u32,
         #[serde(skip_serializing_if = "Option::is_none")]
         last_error: Option<String>,
@@ -97,11 +98,14 @@ pub fn receipt(status: &ReceiptStatus) -> impl Serialize {
     /// Why the record went where it went.
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Trace {
+    struct Trace<'a> {
         catalog_generation: u64,
         queue: String,
         priority: u32,
         rule: Option<String>,
+        /// Where there were rules: which were tried, and what they saw.
+        #[serde(flatten)]
+        decision: Option<&'a RouteTrace>,
         #[serde(skip_serializing_if = "Option::is_none")]
         traceparent: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +125,7 @@ pub fn receipt(status: &ReceiptStatus) -> impl Serialize {
             queue: summary.route.queue.to_string(),
             priority: summary.route.priority,
             rule: summary.route.rule.as_deref().map(str::to_owned),
+            decision: summary.route.trace.as_deref(),
             traceparent: summary.trace.traceparent.clone(),
             client_tracking_id: summary.trace.client_tracking_id.clone(),
         },

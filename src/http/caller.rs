@@ -39,9 +39,19 @@ impl Visit {
         &self.caller
     }
 
+    /// Who asks, to be kept beyond the request.
+    pub fn caller_to_keep(&self) -> Arc<Caller> {
+        Arc::clone(&self.caller)
+    }
+
     /// The configuration that this request sees.
     pub fn effective(&self) -> &Effective {
         &self.effective
+    }
+
+    /// The configuration that this request sees, to be kept beyond it.
+    pub fn effective_to_keep(&self) -> Arc<Effective> {
+        Arc::clone(&self.effective)
     }
 
     /// The catalog of that configuration.
@@ -80,14 +90,17 @@ pub struct GateParts {
 /// An authenticator and the configuration that it was made from, swapped together.
 struct Current {
     effective: Arc<Effective>,
-    authenticator: Authenticator,
+    /// Shared while the credentials stay the same: the tokens that it has verified need not be verified again.
+    authenticator: Arc<Authenticator>,
 }
 
 impl Gate {
     /// A gate that follows the live configuration.
     pub fn new(parts: GateParts) -> Self {
         let GateParts { live, jwks, development_key, public_host } = parts;
-        let current = ArcSwap::from_pointee(Current::new(live.snapshot(), development_key.as_ref(), &jwks));
+        let effective = live.snapshot();
+        let authenticator = Arc::new(authenticator(&effective, development_key.as_ref(), &jwks));
+        let current = ArcSwap::from_pointee(Current { effective, authenticator });
         Self { live, jwks, development_key, public_host, current }
     }
 
@@ -97,9 +110,14 @@ impl Gate {
         if Arc::ptr_eq(&current.effective, &self.live.current()) {
             return current;
         }
-        let newest = self.live.snapshot();
+        let effective = self.live.snapshot();
+        let authenticator = if Arc::ptr_eq(&current.effective.credentials, &effective.credentials) {
+            Arc::clone(&current.authenticator)
+        } else {
+            Arc::new(authenticator(&effective, self.development_key.as_ref(), &self.jwks))
+        };
         // Several requests may come by here at once; all make the same, and the last one stays.
-        let made = Arc::new(Current::new(newest, self.development_key.as_ref(), &self.jwks));
+        let made = Arc::new(Current { effective, authenticator });
         self.current.store(Arc::clone(&made));
         made
     }
@@ -150,18 +168,22 @@ impl Current {
         let presented = Presented { api_keys: &api_keys, authorization: &authorization };
         self.authenticator.authenticate(presented, Timestamp::now())
     }
+}
 
-    fn new(effective: Arc<Effective>, development_key: Option<&ApiKeySettings>, jwks: &Arc<JwksService>) -> Self {
-        let configured = &effective.credentials;
-        let credentials = match development_key {
-            Some(key) if configured.is_empty() => {
-                Arc::new(CredentialSettings { api_keys: vec![key.clone()], issuers: Vec::new() })
-            }
-            Some(_) | None => Arc::clone(configured),
-        };
-        let authenticator = Authenticator::new(credentials, Arc::clone(jwks));
-        Self { effective, authenticator }
-    }
+/// Tells callers from strangers, under this configuration.
+fn authenticator(
+    effective: &Effective,
+    development_key: Option<&ApiKeySettings>,
+    jwks: &Arc<JwksService>,
+) -> Authenticator {
+    let configured = &effective.credentials;
+    let credentials = match development_key {
+        Some(key) if configured.is_empty() => {
+            Arc::new(CredentialSettings { api_keys: vec![key.clone()], ..CredentialSettings::clone(configured) })
+        }
+        Some(_) | None => Arc::clone(configured),
+    };
+    Authenticator::new(credentials, Arc::clone(jwks))
 }
 
 /// The refusal, and why in words for the log. A wrong credential counts towards its address's allowance.

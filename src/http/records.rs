@@ -1,5 +1,7 @@
 //! `RouteRecord` and `ExplainRecord`: what a flow posts, and what would become of it.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -15,6 +17,7 @@ use crate::domain::access::Permission;
 use crate::domain::admission::{Admission, Verdict, admit, examine};
 use crate::domain::record::RecordCreated;
 use crate::domain::refusal::RefusalCode;
+use crate::domain::rules::RouteTrace;
 use crate::intake::{Accepted, NotAccepted};
 use crate::store::TraceContext;
 
@@ -141,6 +144,9 @@ struct RouteBody {
     rule: Option<String>,
     /// Why this queue, in words.
     reason: String,
+    /// Where there are rules: which were tried, and what they saw.
+    #[serde(flatten)]
+    decision: Option<RouteTrace>,
     /// The destination behind the queue.
     routing_queue: String,
 }
@@ -178,11 +184,9 @@ fn explanation(visit: &Visit, event: RecordCreated) -> Explanation {
     let route = route.map(|route| RouteBody {
         queue: route.queue.to_string(),
         priority: route.priority,
-        reason: match &route.rule {
-            Some(rule) => format!("Routing rule `{rule}` matched."),
-            None => "No routing rule matched, so the default queue takes it.".to_owned(),
-        },
+        reason: route.reason(),
         rule: route.rule.map(String::from),
+        decision: route.trace.map(Arc::unwrap_or_clone),
         routing_queue: destination.unwrap_or_default(),
     });
     Explanation { outcome, test, checks, route, catalog_generation: catalog.generation() }

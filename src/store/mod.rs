@@ -16,6 +16,7 @@
 //!
 //! The one test suite that all engines pass is `contract` (compiled for tests only).
 
+pub mod catalog;
 pub mod lease;
 pub mod receipt;
 pub mod receipt_id;

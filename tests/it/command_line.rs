@@ -20,7 +20,7 @@ fn streamgate() -> Command {
     command
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
@@ -29,7 +29,7 @@ fn json(output: &Output) -> serde_json::Value {
 }
 
 /// A command against a running gateway.
-fn against(gateway: &TestGateway, arguments: &[&str]) -> Output {
+pub(crate) fn against(gateway: &TestGateway, arguments: &[&str]) -> Output {
     let (command, rest) = arguments.split_first().expect("a command");
     streamgate()
         .arg(command)

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod administration;
 mod catalogue;
 mod command_line;
 mod crash;
@@ -14,4 +15,5 @@ mod lifecycle;
 mod operation;
 mod readme;
 mod retention;
+mod rules;
 mod waiting;

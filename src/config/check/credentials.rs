@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::Organizations;
+use super::KnownOrganizations;
 use super::routing_queue::{is_localhost, literal};
-use crate::config::fault::nearest;
 use crate::config::keys;
 use crate::config::raw::{Field, Table, chosen};
 use crate::config::settings::{ApiKeySettings, CredentialSettings, IssuerSettings, TokenAlgorithm};
 use crate::config::source::Place;
+use crate::config::stored::ApiKeyRequest;
 use crate::domain::access::{OrganizationScope, Permission};
 use crate::domain::ids::{Guid, excerpt};
 use crate::domain::time::Timestamp;
@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Checks every credential against the organizations that there are.
-pub(super) fn credentials(main: &Table<'_>, organizations: &Organizations<'_>) -> CredentialSettings {
+pub(super) fn credentials(main: &Table<'_>, organizations: &dyn KnownOrganizations) -> CredentialSettings {
     let mut names = HashMap::new();
     let mut hashes = HashMap::new();
     let mut api_keys = Vec::new();
@@ -36,7 +36,16 @@ pub(super) fn credentials(main: &Table<'_>, organizations: &Organizations<'_>) -
     let mut issuers_seen = HashMap::new();
     let tables = main.tables("issuers", keys::ISSUER);
     let issuers = tables.iter().filter_map(|table| issuer(table, organizations, &mut names, &mut issuers_seen));
-    CredentialSettings { issuers: issuers.collect(), api_keys }
+    CredentialSettings { issuers: issuers.collect(), api_keys, stored_api_keys: Vec::new() }
+}
+
+/// Checks what `POST /admin/v1/api-keys` asks for.
+pub(super) fn api_key_request(table: &Table<'_>, organizations: &dyn KnownOrganizations) -> Option<ApiKeyRequest> {
+    let name = name(table, &mut HashMap::new());
+    let permissions = permissions(table);
+    let organizations = scope(table, organizations);
+    let expires = expires(table);
+    Some(ApiKeyRequest { name: name?, permissions, organizations, expires })
 }
 
 fn name<'a>(table: &Table<'a>, names: &mut HashMap<&'a str, Place<'a>>) -> Option<Arc<str>> {
@@ -61,7 +70,8 @@ fn sha256<'a>(table: &Table<'a>, hashes: &mut HashMap<[u8; 32], Place<'a>>) -> O
     Some(hash)
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+/// Reads 64 hex digits.
+pub(in crate::config) fn from_hex(text: &str) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
     if text.len() != 64 {
         return None;
@@ -80,7 +90,7 @@ fn permissions(table: &Table<'_>) -> BTreeSet<Permission> {
 }
 
 /// `"*"`, or a list of organizations by unique name or GUID.
-fn scope(table: &Table<'_>, organizations: &Organizations<'_>) -> OrganizationScope {
+fn scope(table: &Table<'_>, organizations: &dyn KnownOrganizations) -> OrganizationScope {
     const KEY: &str = "organizations";
     if table.is_string(KEY) {
         if let Some(field) = table.string(KEY).filter(|field| field.value != "*") {
@@ -95,9 +105,9 @@ fn scope(table: &Table<'_>, organizations: &Organizations<'_>) -> OrganizationSc
             field.at.hinted("\"*\" stands alone", format!("write {KEY} = \"*\""));
         } else if let Some(id) = organizations.find(field.value) {
             only.insert(id);
-        } else if organizations.complete {
+        } else if organizations.is_complete() {
             let message = format!("there is no organization `{}`", excerpt(field.value));
-            match nearest(field.value, organizations.names()) {
+            match organizations.nearest(field.value) {
                 Some(name) => field.at.hinted(message, format!("did you mean `{name}`?")),
                 None => field.at.hinted(message, "name one by its unique name or its GUID, or all with \"*\""),
             }
@@ -118,7 +128,7 @@ fn expires(table: &Table<'_>) -> Option<Timestamp> {
 
 fn issuer<'a>(
     table: &Table<'a>,
-    organizations: &Organizations<'_>,
+    organizations: &dyn KnownOrganizations,
     names: &mut HashMap<&'a str, Place<'a>>,
     issuers_seen: &mut HashMap<&'a str, Place<'a>>,
 ) -> Option<IssuerSettings> {

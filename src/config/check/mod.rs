@@ -8,19 +8,23 @@ mod credentials;
 mod organization;
 mod process;
 mod routing_queue;
+mod rules;
 mod work_stream;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::routing_queue::Drafts;
-use super::load::{Environment, Overrides};
+use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
 use super::secret;
-use super::settings::{CredentialSettings, DeliverySettings, Process, RoutingQueues};
-use super::source::Place;
-use crate::domain::catalog::{Organization, RateLimit, RoutingQueueName};
+use super::settings::{CredentialSettings, DeliverySettings, Process, PublicHost, RoutingQueues};
+use super::source::{Place, SourceFile};
+use super::stored::{ApiKeyRequest, Document, Layers, Stored};
+use crate::domain::access::Caller;
+use crate::domain::catalog::{Catalog, Organization, RateLimit, RoutingQueueName};
 use crate::domain::ids::{Guid, OrganizationId, excerpt};
 
 /// What there is to check.
@@ -35,14 +39,15 @@ pub(super) struct Input<'a> {
     pub(super) all_were_read: bool,
     /// What the command line says.
     pub(super) overrides: &'a Overrides,
-    /// Where variables come from.
-    pub(super) environment: Environment<'a>,
+    /// What else is asked.
+    pub(super) outside: &'a Outside<'a>,
 }
 
 /// What came out. It is worth something only if the report is clean.
 pub(super) struct Checked {
     pub(super) process: Process,
     pub(super) organizations: Vec<Organization>,
+    pub(super) layers: Layers,
     pub(super) credentials: CredentialSettings,
     pub(super) routing_queues: RoutingQueues,
     pub(super) delivery: DeliverySettings,
@@ -56,21 +61,74 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     let delivery = process::delivery(&input.main);
     let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
     let surroundings = Surroundings {
-        routing_queues: input.main_was_read.then_some(&drafts),
+        routing_queues: input.main_was_read.then(|| drafts.keys().cloned().collect()),
         rate_limit: process.limits.default_rate_limit,
-        public_host: process.public_host.as_ref(),
+        public_host: process.public_host.clone(),
     };
+    let stored = read_stored(input, &process.data_dir);
+    let documents: Vec<_> = stored.organizations.iter().map(|(id, document)| (id, stored_file(id, document))).collect();
     let mut known = Organizations { complete: input.all_were_read, ..Organizations::default() };
     let mut organizations = Vec::new();
+    let mut provisioned = BTreeMap::new();
     for file in &input.organizations {
-        organizations.extend(organization::organization(file, &surroundings, &mut known));
+        let organization = organization::organization(file, &surroundings, &mut known);
+        provisioned.extend(organization.as_ref().map(|found| (found.id, file.at.file_name().into())));
+        organizations.extend(organization);
     }
-    let credentials = credentials::credentials(&input.main, &known);
+    let report = input.main.at.report();
+    let roots: Vec<_> = documents
+        .iter()
+        .zip(stored.organizations.values())
+        .map(|((_, file), document)| file.json_table(document))
+        .collect();
+    for ((id, file), root) in documents.iter().zip(&roots) {
+        if let Some(first) = known.by_id.get(id) {
+            let hint = "the file counts; `streamgate organizations delete … --stored-copy` removes the other";
+            first.warning("this organization is in the store too", hint);
+            continue;
+        }
+        let table = Table::open(root, file.at(0, report), super::keys::ORGANIZATION_FILE);
+        organizations.extend(organization::organization(&table, &surroundings, &mut known));
+    }
+    if organizations.is_empty() && input.all_were_read && input.main_was_read {
+        let hint = "every record gets a 404 until there is one; `streamgate organizations create` makes one";
+        input.main.place_of("organizations").warning("there is no organization", hint);
+    }
+    let mut credentials = credentials::credentials(&input.main, &known);
+    credentials.stored_api_keys = stored.api_keys.values().map(|key| key.settings.clone()).collect();
     if input.main_was_read {
         refuse_open_door(&input.main, &process);
     }
     let (routing_queues, secret_files) = with_secrets(drafts, input);
-    Checked { process, organizations, credentials, routing_queues, delivery, secret_files }
+    let layers = Layers {
+        stored: Arc::new(stored.clone()),
+        provisioned: Arc::new(provisioned),
+        surroundings: Arc::new(surroundings),
+    };
+    Checked { process, organizations, layers, credentials, routing_queues, delivery, secret_files }
+}
+
+/// What the store holds. Without knowing where the store is, nothing: the reading has faults then anyway.
+fn read_stored(input: &Input<'_>, data_dir: &Path) -> Stored {
+    if !input.main_was_read {
+        return Stored::default();
+    }
+    (input.outside.stored)(data_dir).unwrap_or_else(|fault| {
+        let hint = "what was configured through the administration is there; put the file back or let it be read";
+        input.main.at.hinted(fault, hint);
+        Stored::default()
+    })
+}
+
+fn stored_file(id: &OrganizationId, document: &Document) -> SourceFile {
+    let name = document.get("organization").and_then(|own| own.get("uniqueName")).and_then(serde_json::Value::as_str);
+    let name = name.map_or_else(|| id.to_string(), excerpt);
+    SourceFile::of_json(format!("organization {name} in the store"), document)
+}
+
+/// Checks one organization, whatever others there are.
+pub(super) fn organization_alone(table: &Table<'_>, surroundings: &Surroundings) -> Option<Organization> {
+    organization::organization(table, surroundings, &mut Organizations::default())
 }
 
 /// Nobody configured and everybody can connect: the gateway does not start like that.
@@ -97,7 +155,8 @@ fn with_secrets(drafts: Drafts<'_>, input: &Input<'_>) -> (RoutingQueues, Vec<Pa
         let Some(draft) = draft else { continue };
         files.extend(draft.secrets.iter().filter_map(|source| source.place.file()));
         let may_write = report.is_clean() && !input.overrides.read_only;
-        let secrets = draft.secrets.iter().filter_map(|source| secret::read(source, input.environment, may_write));
+        let secrets =
+            draft.secrets.iter().filter_map(|source| secret::read(source, input.outside.environment, may_write));
         let secrets = secrets.collect();
         routing_queues.insert(name, draft.with_secrets(secrets));
     }
@@ -105,23 +164,30 @@ fn with_secrets(drafts: Drafts<'_>, input: &Input<'_>) -> (RoutingQueues, Vec<Pa
 }
 
 /// What an organization's file is checked against.
-struct Surroundings<'s> {
-    /// The routing queues that are configured; `None` when that is not known.
-    routing_queues: Option<&'s Drafts<'s>>,
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    /// The routing queues that are configured, besides the built-in one; `None` when that is not known.
+    routing_queues: Option<BTreeSet<RoutingQueueName>>,
     /// The rate of an organization that sets none.
     rate_limit: RateLimit,
     /// How host names are made of unique names.
-    public_host: Option<&'s super::settings::PublicHost>,
+    public_host: Option<PublicHost>,
 }
 
-impl Surroundings<'_> {
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { routing_queues: None, rate_limit: process::default_rate_limit(), public_host: None }
+    }
+}
+
+impl Surroundings {
     /// The routing queue that a key names, if it names one.
     fn routing_queue(&self, table: &Table<'_>) -> Option<RoutingQueueName> {
         let field = table.string("routing_queue")?;
         let name = RoutingQueueName::new(field.value);
         let pull = RoutingQueueName::pull();
-        if let Some(drafts) = self.routing_queues.filter(|drafts| name != pull && !drafts.contains_key(&name)) {
-            let names: Vec<_> = std::iter::once(&pull).chain(drafts.keys()).map(RoutingQueueName::as_str).collect();
+        if let Some(configured) = self.routing_queues.as_ref().filter(|names| name != pull && !names.contains(&name)) {
+            let names: Vec<_> = std::iter::once(&pull).chain(configured).map(RoutingQueueName::as_str).collect();
             let message = format!("there is no routing queue `{}`", excerpt(field.value));
             field.at.hinted(message, super::fault::meant(field.value, &names));
         }
@@ -139,8 +205,17 @@ struct Organizations<'a> {
     complete: bool,
 }
 
-impl Organizations<'_> {
+/// Where names of organizations are looked up.
+trait KnownOrganizations {
     /// The organization of this GUID or unique name.
+    fn find(&self, text: &str) -> Option<OrganizationId>;
+    /// Whether one that is not found does not exist.
+    fn is_complete(&self) -> bool;
+    /// The unique name that somebody who wrote this most likely meant.
+    fn nearest(&self, text: &str) -> Option<String>;
+}
+
+impl KnownOrganizations for Organizations<'_> {
     fn find(&self, text: &str) -> Option<OrganizationId> {
         if let Ok(guid) = Guid::parse(text) {
             return Some(OrganizationId::from(guid)).filter(|id| self.by_id.contains_key(id));
@@ -148,9 +223,46 @@ impl Organizations<'_> {
         self.by_name.get(&text.to_ascii_lowercase()).map(|(id, _)| *id)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.values().map(|(_, name)| *name)
+    fn is_complete(&self) -> bool {
+        self.complete
     }
+
+    fn nearest(&self, text: &str) -> Option<String> {
+        super::fault::nearest(text, self.by_name.values().map(|(_, name)| *name)).map(str::to_owned)
+    }
+}
+
+/// The organizations that a caller may know of.
+struct Visible<'c> {
+    catalog: &'c Catalog,
+    caller: &'c Caller,
+}
+
+impl KnownOrganizations for Visible<'_> {
+    fn find(&self, text: &str) -> Option<OrganizationId> {
+        let found = match Guid::parse(text) {
+            Ok(guid) => self.catalog.organization_for(self.caller, &guid.into()),
+            Err(_) => self.catalog.organization_named(text),
+        };
+        found.map(|organization| organization.id).filter(|id| self.caller.sees(id))
+    }
+
+    fn is_complete(&self) -> bool {
+        true
+    }
+
+    fn nearest(&self, text: &str) -> Option<String> {
+        let visible = self.catalog.organizations_for(self.caller);
+        super::fault::nearest(text, visible.iter().map(|found| &*found.unique_name)).map(str::to_owned)
+    }
+}
+
+pub(super) use self::credentials::from_hex as sha256_from_hex;
+pub(super) use self::work_stream::generated_name;
+
+/// Checks a request for an API key.
+pub(super) fn api_key_request(table: &Table<'_>, catalog: &Catalog, caller: &Caller) -> Option<ApiKeyRequest> {
+    credentials::api_key_request(table, &Visible { catalog, caller })
 }
 
 /// Notes the first place of a value, and a fault at every further one.

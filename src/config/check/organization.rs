@@ -16,13 +16,13 @@ const LONGEST_LABEL: usize = 63;
 /// Checks an organization's file. `None` when it is not even clear which organization it is.
 pub(super) fn organization<'a>(
     file: &Table<'a>,
-    surroundings: &Surroundings<'_>,
+    surroundings: &Surroundings,
     known: &mut Organizations<'a>,
 ) -> Option<Organization> {
     file.require("organization");
     let table = file.table("organization", keys::ORGANIZATION);
     let id = table.and_then(|table| id(&table, known));
-    let unique_name = table.and_then(|table| unique_name(&table, surroundings.public_host, known));
+    let unique_name = table.and_then(|table| unique_name(&table, surroundings.public_host.as_ref(), known));
     if let (Some(id), Some(name)) = (id, unique_name) {
         known.by_name.entry(name.to_ascii_lowercase()).or_insert((id, name));
     } else {
@@ -33,7 +33,7 @@ pub(super) fn organization<'a>(
     let mut seen = HashMap::new();
     let mut work_streams = HashMap::new();
     for table in file.tables("work_streams", keys::WORK_STREAM) {
-        if let Some(work_stream) = work_stream(&table, surroundings, &mut seen) {
+        if let Some(work_stream) = work_stream(&table, surroundings, queues.as_ref(), &mut seen) {
             work_streams.insert(work_stream.id, work_stream);
         }
     }

@@ -135,6 +135,11 @@ fn retention(main: &Table<'_>, duplicate_window: Duration) -> RetentionSettings 
     }
 }
 
+/// What an organization may send where nobody says otherwise: above what custom connectors are throttled to.
+pub(super) fn default_rate_limit() -> RateLimit {
+    RateLimit { requests_per_minute: non_zero(10_000), burst: non_zero(2_500) }
+}
+
 fn limits(main: &Table<'_>) -> LimitSettings {
     let default = LimitSettings {
         max_body_bytes: 1024 * 1024,
@@ -144,7 +149,7 @@ fn limits(main: &Table<'_>) -> LimitSettings {
         request_deadline: SECOND * 10,
         keep_alive: SECOND * 15,
         shutdown_grace: SECOND * 8,
-        default_rate_limit: RateLimit { requests_per_minute: non_zero(10_000), burst: non_zero(2_500) },
+        default_rate_limit: default_rate_limit(),
         wrong_credentials_per_second: non_zero(100),
     };
     let Some(table) = main.table("limits", keys::LIMITS) else { return default };

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::rules::{Known, mapping, rules};
 use super::{STATES, Surroundings, unique, visible_text};
 use crate::config::keys;
 use crate::config::raw::{Table, chosen};
 use crate::config::source::Place;
 use crate::domain::catalog::{
-    ContextVariable, ContextVariableKind, DistributionMode, EntityConfiguration, Notification, Presence, State,
+    ContextVariable, ContextVariableKind, DistributionMode, EntityConfiguration, Notification, Presence, Queues, State,
     StreamSource, WorkStream,
 };
 use crate::domain::ids::{EntityConfigurationId, Guid, LogicalName, WorkStreamId, excerpt};
@@ -23,7 +24,8 @@ const PRESENCES: [(&str, Presence); 5] = [
 /// Checks a work stream; `None` when it has no usable ID or name.
 pub(super) fn work_stream<'a>(
     table: &Table<'a>,
-    surroundings: &Surroundings<'_>,
+    surroundings: &Surroundings,
+    queues: Option<&Queues>,
     seen: &mut HashMap<WorkStreamId, Place<'a>>,
 ) -> Option<WorkStream> {
     let id = table.required_string("id").and_then(|field| {
@@ -40,7 +42,10 @@ pub(super) fn work_stream<'a>(
         ("screen-pop-with-timeout", Notification::ScreenPopWithTimeout),
         ("screen-pop-with-decline", Notification::ScreenPopWithDecline),
     ];
-    let entities = entities(table, stream_source);
+    let (context_variables, all_variables) = context_variables(table);
+    let known = Known { queues, variables: &context_variables, all_variables };
+    let entities = entities(table, stream_source, &known);
+    let rules = rules(table, keys::RULE, &known);
     Some(WorkStream {
         // Microsoft's form default for every channel.
         capacity: table.integer("capacity", 1..=1_000_000).unwrap_or(30),
@@ -53,7 +58,8 @@ pub(super) fn work_stream<'a>(
         screen_pop_timeout_seconds: screen_pop_timeout(table),
         assign_after_decline_minutes: table.integer("assign_after_decline_minutes", 0..=525_600),
         allowed_presences: allowed_presences(table, stream_source),
-        context_variables: context_variables(table),
+        context_variables,
+        rules,
         state: table.choice("state", &STATES).unwrap_or(State::Active),
         routing_queue: surroundings.routing_queue(table),
         entities,
@@ -94,16 +100,20 @@ fn allowed_presences(table: &Table<'_>, stream_source: StreamSource) -> BTreeSet
     allowed
 }
 
-fn context_variables(table: &Table<'_>) -> Vec<ContextVariable> {
+/// The context variables, and whether these are all that were meant.
+fn context_variables(table: &Table<'_>) -> (Vec<ContextVariable>, bool) {
     let kinds = [("text", ContextVariableKind::Text), ("number", ContextVariableKind::Number)];
     let mut seen = HashMap::new();
     let mut variables = Vec::new();
-    for table in table.tables("context_variables", keys::CONTEXT_VARIABLE) {
+    let tables = table.tables("context_variables", keys::CONTEXT_VARIABLE);
+    let meant = tables.len();
+    for table in tables {
         let display_name = table.required_string("display_name").and_then(|field| {
             let text = visible_text("display_name", field, 100)?;
             Some((text, field.at))
         });
         let kind = table.choice("kind", &kinds).unwrap_or(ContextVariableKind::Text);
+        let mapping = mapping(&table, kind);
         let state = table.choice("state", &STATES).unwrap_or(State::Active);
         let given = table.string("name").map(|field| (field.parsed("name", LogicalName::parse), field.at));
         let Some((display_name, display_name_at)) = display_name else { continue };
@@ -119,18 +129,24 @@ fn context_variables(table: &Table<'_>) -> Vec<ContextVariable> {
             continue;
         };
         unique("context variable", name.clone(), at, &mut seen, name.as_str());
-        variables.push(ContextVariable { name: name.as_str().into(), display_name, kind, state });
+        variables.push(ContextVariable { name: name.as_str().into(), display_name, kind, mapping, state });
     }
-    variables
+    let said_none = !table.has("context_variables") || table.is_empty_list("context_variables");
+    let all = variables.len() == meant && (meant > 0 || said_none);
+    (variables, all)
 }
 
 /// The name that rules use: what the display name says in lower-case letters and digits, joined by underscores.
-fn generated_name(display_name: &str) -> String {
+pub(in crate::config) fn generated_name(display_name: &str) -> String {
     let words = display_name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("_")
 }
 
-fn entities(table: &Table<'_>, stream_source: StreamSource) -> HashMap<LogicalName, EntityConfiguration> {
+fn entities(
+    table: &Table<'_>,
+    stream_source: StreamSource,
+    known: &Known<'_>,
+) -> HashMap<LogicalName, EntityConfiguration> {
     let mut ids = HashMap::new();
     let mut names = HashMap::new();
     let mut entities = HashMap::new();
@@ -140,7 +156,7 @@ fn entities(table: &Table<'_>, stream_source: StreamSource) -> HashMap<LogicalNa
         first.at.warning("a live-chat work stream takes no records, so its entities are never used", hint);
     }
     for table in tables {
-        if let Some(entity) = entity(&table, &mut ids, &mut names) {
+        if let Some(entity) = entity(&table, known, &mut ids, &mut names) {
             entities.insert(entity.entity_logical_name.clone(), entity);
         }
     }
@@ -149,6 +165,7 @@ fn entities(table: &Table<'_>, stream_source: StreamSource) -> HashMap<LogicalNa
 
 fn entity<'a>(
     table: &Table<'a>,
+    known: &Known<'_>,
     ids: &mut HashMap<EntityConfigurationId, Place<'a>>,
     names: &mut HashMap<LogicalName, Place<'a>>,
 ) -> Option<EntityConfiguration> {
@@ -166,6 +183,7 @@ fn entity<'a>(
     let entity_set_name = table.parsed("entity_set_name", LogicalName::parse);
     let relationship = table.parsed("relationship_name", LogicalName::parse_relationship);
     let state = table.choice("state", &STATES).unwrap_or(State::Active);
+    let rules = rules(table, keys::ENTITY_RULE, known);
     let entity_logical_name = logical_name?;
     Some(EntityConfiguration {
         id: id?,
@@ -173,5 +191,6 @@ fn entity<'a>(
         entity_logical_name,
         entity_set_name: entity_set_name?,
         state,
+        rules,
     })
 }

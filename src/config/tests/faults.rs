@@ -61,7 +61,7 @@ fn of_the_process() {
             ("[delivery]\nfirst_pause_seconds = 0", 2, "between 0.01 and 3600"),
             ("listen = \"0.0.0.0:8080\"", 1, "no credential is configured"),
             ("\nadmin_listen = \"[::]:8081\"", 2, "no credential is configured"),
-            ("a.b.c.d.e.f.g.h.i.j.k = 1", 1, "more parts"),
+            ("a.b.c.d.e.f.g.h.i.j.k.l.m.n = 1", 1, "more parts"),
         ],
         with_main,
     );

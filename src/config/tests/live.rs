@@ -128,7 +128,7 @@ fn a_new_secret_is_a_new_generation() {
 #[test]
 fn the_built_in_example_never_changes() {
     let overrides = Overrides { read_only: true, ..Overrides::default() };
-    let config = read_with(&Origin::BuiltIn, &overrides, None, &|_| None).outcome.expect("no fault");
+    let config = read_with(&Origin::BuiltIn, &overrides, None, &super::NOTHING_OUTSIDE).outcome.expect("no fault");
     assert!(config.sources.is_empty());
     let live = Live::new(config);
     assert!(live.sources().folders().is_empty());

@@ -55,7 +55,7 @@ fn meaning(main: &str, organization: &str) -> String {
 #[test]
 fn the_built_in_configuration_loads_without_a_fault_or_a_warning() {
     let overrides = Overrides { read_only: true, ..Overrides::default() };
-    let config = read_with(&Origin::BuiltIn, &overrides, None, &|_| None).outcome.expect("no fault");
+    let config = read_with(&Origin::BuiltIn, &overrides, None, &super::NOTHING_OUTSIDE).outcome.expect("no fault");
     assert_eq!(config.warnings, []);
     assert_eq!(config.process.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.process.admin_listen.to_string(), "127.0.0.1:8081");
@@ -97,7 +97,7 @@ fn every_setting_is_in_the_files() {
     }
     let main: toml::Value = toml::from_str(&with_everything(MANUAL)).expect("TOML");
     let organization: toml::Value = toml::from_str(&with_everything(EXAMPLE_ORGANIZATION)).expect("TOML");
-    let tables: [(&toml::Value, &[&str], keys::Keys); 15] = [
+    let tables: [(&toml::Value, &[&str], keys::Keys); 18] = [
         (&main, &[], keys::PROCESS),
         (&main, &["store"], keys::STORE),
         (&main, &["retention"], keys::RETENTION),
@@ -113,6 +113,9 @@ fn every_setting_is_in_the_files() {
         (&organization, &["work_streams"], keys::WORK_STREAM),
         (&organization, &["work_streams", "context_variables"], keys::CONTEXT_VARIABLE),
         (&organization, &["work_streams", "entities"], keys::ENTITY),
+        (&organization, &["work_streams", "entities", "rules"], keys::ENTITY_RULE),
+        (&organization, &["work_streams", "rules"], keys::RULE),
+        (&organization, &["work_streams", "rules", "when"], keys::CONDITION),
     ];
     for (file, path, known) in tables {
         for key in known.keys {
@@ -137,7 +140,7 @@ fn everything_in_the_files_is_accepted_when_spelled_out() {
 #[test]
 fn the_example_admits_the_sample_records() {
     let overrides = Overrides { read_only: true, ..Overrides::default() };
-    let config = read_with(&Origin::BuiltIn, &overrides, None, &|_| None).outcome.expect("no fault");
+    let config = read_with(&Origin::BuiltIn, &overrides, None, &super::NOTHING_OUTSIDE).outcome.expect("no fault");
     let caller =
         Caller { credential: "test".into(), permissions: Default::default(), organizations: OrganizationScope::All };
     for (entity, set) in [("incident", "incidents"), ("lead", "leads"), ("new_inspection", "new_inspections")] {

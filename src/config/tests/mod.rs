@@ -4,11 +4,18 @@ mod faults;
 mod live;
 mod manual;
 mod properties;
+mod rules;
+mod written;
 
 use std::path::{Path, PathBuf};
 
-use super::load::{Attempt, Config, Origin, Overrides, read_with};
+use super::load::{Attempt, Config, Origin, Outside, Overrides, read_with};
+use super::stored::Stored;
 use super::{Fault, Faults};
+
+/// No variables, and an empty store.
+pub(super) const NOTHING_OUTSIDE: Outside<'static> =
+    Outside { environment: &|_| None, stored: &|_| Ok(Stored::default()) };
 
 /// The smallest organization.
 pub(super) const CONTOSO: &str =
@@ -53,7 +60,8 @@ impl Files {
 
     pub(super) fn attempt(&self, overrides: &Overrides) -> Attempt {
         let environment = |name: &str| (name == "SECRET").then(|| format!("whsec_{}", "QUFB".repeat(8)));
-        read_with(&self.origin(), overrides, None, &environment)
+        let outside = Outside { environment: &environment, ..NOTHING_OUTSIDE };
+        read_with(&self.origin(), overrides, None, &outside)
     }
 
     /// The faults as `file:line: message`, file names relative to the folder.

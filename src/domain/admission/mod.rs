@@ -9,7 +9,8 @@ use super::access::Caller;
 use super::catalog::{Catalog, EntityConfiguration, Organization, StreamSource, WorkStream};
 use super::record::{Malformed, RecordCreated, RecordDetails};
 use super::refusal::{Refusal, RefusalCode};
-use super::routing::{self, Route};
+use super::routing::{Route, RoutingTables, decide};
+use super::rules::Subject;
 
 /// Proof that a record passed every check of one catalog generation. Only [`admit`] makes one, and a store takes
 /// nothing else.
@@ -85,7 +86,7 @@ pub fn admit(catalog: &Catalog, caller: &Caller, event: RecordCreated) -> Result
         return Ok(Admission::Test { catalog_generation });
     }
     let details = event.details_of_record()?.clone();
-    let route = routing::route(organization);
+    let route = decide(&RoutingTables::of(organization, work_stream, entity), &Subject::of(&event, &details));
     Ok(Admission::Record(Box::new(Admitted { event, details, route, catalog_generation })))
 }
 

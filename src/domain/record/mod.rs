@@ -231,9 +231,9 @@ impl RecordCreated {
 ///
 /// # Errors
 /// When `text` is not one JSON object.
-pub fn each_member(text: &str, visit: impl FnMut(&str, &RawValue)) -> Result<(), serde_json::Error> {
+pub fn each_member<'a>(text: &'a str, visit: impl FnMut(&str, &'a RawValue)) -> Result<(), serde_json::Error> {
     struct Members<F>(F);
-    impl<'de, F: FnMut(&str, &RawValue)> Visitor<'de> for Members<F> {
+    impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Members<F> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,7 +255,7 @@ pub fn each_member(text: &str, visit: impl FnMut(&str, &RawValue)) -> Result<(),
 /// A string, borrowed from the input where it holds no escape.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// The raw value of each property, still unread.
 #[derive(Default)]

@@ -61,8 +61,8 @@ struct ApiKey {
 }
 
 impl ApiKeys {
-    pub(super) fn new(settings: &[ApiKeySettings]) -> Self {
-        let keys = settings.iter().map(|key| ApiKey {
+    pub(super) fn new<'s>(settings: impl Iterator<Item = &'s ApiKeySettings>) -> Self {
+        let keys = settings.map(|key| ApiKey {
             sha256: key.sha256,
             expires: key.expires,
             caller: Arc::new(Caller {

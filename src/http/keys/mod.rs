@@ -74,7 +74,7 @@ impl Authenticator {
         let issuers = credentials.issuers.iter();
         let issuers = issuers.map(|settings| Issuer { settings: settings.clone(), keys: jwks.watch(settings) });
         Self {
-            api_keys: ApiKeys::new(&credentials.api_keys),
+            api_keys: ApiKeys::new(credentials.api_keys.iter().chain(&credentials.stored_api_keys)),
             issuers: issuers.collect(),
             cache: TokenCache::new(cache::CAPACITY),
         }

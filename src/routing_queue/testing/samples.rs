@@ -15,6 +15,7 @@ use crate::domain::catalog::{
 use crate::domain::ids::{Guid, LogicalName, OrganizationId, QueueName, ReceiptId, WorkStreamId};
 use crate::domain::record::RecordDetails;
 use crate::domain::routing::Route;
+use crate::domain::rules::RuleSet;
 use crate::domain::time::Timestamp;
 use crate::store::{Lane, StoredRecord, TraceContext};
 
@@ -56,6 +57,7 @@ pub(crate) fn work_stream() -> WorkStream {
         assign_after_decline_minutes: None,
         allowed_presences: StreamSource::EntityRecords.default_presences(),
         context_variables: Vec::new(),
+        rules: RuleSet::default(),
         state: State::Active,
         routing_queue: None,
         entities: HashMap::new(),
@@ -90,7 +92,7 @@ pub(crate) fn record(number: u16) -> StoredRecord {
         record_id: guid(number).into(),
         relationship_name: LogicalName::parse("incident_msdyn_ocliveworkitems").unwrap(),
         details: RecordDetails::stored(format!("{{\"n\": {number}}}")),
-        route: Route { queue: queue("default"), priority: 1, rule: None },
+        route: Route { queue: queue("default"), priority: 1, rule: None, trace: None },
         catalog_generation: 1,
         accepted_at: ACCEPTED_AT,
         trace: TraceContext::default(),
@@ -99,7 +101,7 @@ pub(crate) fn record(number: u16) -> StoredRecord {
 
 /// Record `number` of this organization, routed to this queue.
 pub(crate) fn record_of(number: u16, organization: u16, queue_name: &str) -> StoredRecord {
-    let route = Route { queue: queue(queue_name), priority: 1, rule: None };
+    let route = Route { queue: queue(queue_name), priority: 1, rule: None, trace: None };
     StoredRecord { organization: organization_id(organization), route, ..record(number) }
 }
 
@@ -140,5 +142,6 @@ pub(crate) fn effective(
         credentials: Arc::default(),
         routing_queues: Arc::new(named.collect()),
         delivery: delivery_settings(),
+        layers: crate::config::stored::Layers::default(),
     }
 }

@@ -22,6 +22,7 @@
 mod append;
 mod batch;
 mod board;
+pub mod catalog;
 mod check;
 mod command;
 mod dead_letters;

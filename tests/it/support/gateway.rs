@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use streamgate::app::App;
-use streamgate::config::{self, Overrides};
+use streamgate::config::Overrides;
 use tempfile::TempDir;
 
 use super::eventually;
@@ -104,7 +104,7 @@ impl TestGateway {
                 admin_listen: Some(([127, 0, 0, 1], 0).into()),
                 read_only: false,
             };
-            let config = config::load(Some(&path.join("streamgate.toml")), &overrides)
+            let config = streamgate::app::load_config(Some(&path.join("streamgate.toml")), &overrides)
                 .unwrap_or_else(|faults| panic!("the test's configuration has faults:\n{faults}"));
             actix_web::rt::System::new().block_on(async move {
                 let app = App::build(config).expect("built");
@@ -159,6 +159,30 @@ impl TestGateway {
         exchange(self.admin, &request(method, path, &headers(KEY, b""), b""))
     }
 
+    /// Any call to the second listener with a key, more header fields, and a JSON body unless it is null.
+    pub(crate) fn admin_call(
+        &self,
+        (method, path): (&str, &str),
+        key: &str,
+        more: &[(&str, &str)],
+        body: &serde_json::Value,
+    ) -> Answer {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let mut fields = headers(key, &body);
+        fields.extend(more.iter().map(|(name, value)| (*name, *value)));
+        let path = format!("/admin/v1{path}");
+        let answer = exchange(self.admin, &request(method, &path, &fields, &body));
+        super::described::check(method, &path, &answer);
+        answer
+    }
+
+    /// A change on the second listener with the usual key, which must be answered with this status.
+    pub(crate) fn change(&self, method: &str, path: &str, body: &serde_json::Value, status: u16) -> serde_json::Value {
+        let answer = self.admin_call((method, path), KEY, &[], body);
+        assert_eq!(answer.status, status, "{method} {path}: {}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
     /// Waits until a receipt stands at this state.
     pub(crate) fn wait_for_state(&self, receipt: &str, state: &str) -> Answer {
         eventually(&format!("receipt {receipt} to be {state}"), || {
@@ -168,7 +192,7 @@ impl TestGateway {
     }
 }
 
-fn headers<'a>(key: &'a str, body: &[u8]) -> Vec<(&'static str, &'a str)> {
+fn headers<'a>(key: &'a str, body: &[u8]) -> Vec<(&'a str, &'a str)> {
     let mut headers = vec![("X-Api-Key", key)];
     if !body.is_empty() {
         headers.push(("Content-Type", "application/json"));

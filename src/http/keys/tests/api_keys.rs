@@ -19,7 +19,10 @@ fn key(name: &str, text: &str, expires: Option<i64>) -> ApiKeySettings {
 fn authenticator(api_keys: Vec<ApiKeySettings>) -> (tokio::runtime::Runtime, Authenticator) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime is made");
     let jwks = JwksService::new(runtime.handle().clone());
-    let authenticator = Authenticator::new(Arc::new(CredentialSettings { api_keys, issuers: vec![] }), jwks);
+    let authenticator = Authenticator::new(
+        Arc::new(CredentialSettings { api_keys, issuers: vec![], ..CredentialSettings::default() }),
+        jwks,
+    );
     (runtime, authenticator)
 }
 

@@ -141,7 +141,7 @@ impl Gate {
     async fn open(issuers: Vec<IssuerSettings>, timings: Timings) -> Self {
         install_tls_provider();
         let jwks = JwksService::with_timings(Handle::current(), timings);
-        let credentials = Arc::new(CredentialSettings { api_keys: vec![], issuers });
+        let credentials = Arc::new(CredentialSettings { issuers, ..CredentialSettings::default() });
         let authenticator = Authenticator::new(credentials, Arc::clone(&jwks));
         jwks.tried().await;
         Self { authenticator, jwks }

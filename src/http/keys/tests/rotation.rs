@@ -71,7 +71,11 @@ async fn api_keys_need_no_issuer() {
         organizations: OrganizationScope::All,
         expires: None,
     };
-    let credentials = Arc::new(CredentialSettings { api_keys: vec![key], issuers: vec![entra(&address)] });
+    let credentials = Arc::new(CredentialSettings {
+        api_keys: vec![key],
+        issuers: vec![entra(&address)],
+        ..CredentialSettings::default()
+    });
     let jwks = JwksService::new(Handle::current());
     let door = Authenticator::new(credentials, Arc::clone(&jwks));
     let with_key = Presented { api_keys: &[b"sg_good"], authorization: &[] };
@@ -223,7 +227,8 @@ async fn a_reload_keeps_the_keys_of_issuers_that_stay() {
     assert!(bearer(&old, &token, NOW).is_ok());
 
     let changed = IssuerSettings { permissions: BTreeSet::from([Permission::Admin]), ..entra(&server.uri()) };
-    let credentials = Arc::new(CredentialSettings { api_keys: vec![], issuers: vec![changed] });
+    let credentials =
+        Arc::new(CredentialSettings { api_keys: vec![], issuers: vec![changed], ..CredentialSettings::default() });
     let new = Authenticator::new(credentials, Arc::clone(&jwks));
     drop(old);
     assert_eq!(fault(&new, &token), Some(TokenFault::NoPermission));
@@ -233,7 +238,8 @@ async fn a_reload_keeps_the_keys_of_issuers_that_stay() {
 
     // Another address is another source of keys.
     let moved = entra(&format!("{}/moved", server.uri()));
-    let credentials = Arc::new(CredentialSettings { api_keys: vec![], issuers: vec![moved] });
+    let credentials =
+        Arc::new(CredentialSettings { api_keys: vec![], issuers: vec![moved], ..CredentialSettings::default() });
     let moved = Authenticator::new(credentials, Arc::clone(&jwks));
     assert_eq!(bearer(&moved, &token, NOW), unavailable());
     drop(new);

@@ -3,7 +3,11 @@
 //! The table of codes is [`Code`]; `docs/errors.md` has a section for each, and a test walks both. The rules inside
 //! know nothing of HTTP: this is the one place where they become statuses.
 
+mod code;
+
 use std::time::Duration;
+
+pub use code::{Code, Retry};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -12,217 +16,8 @@ use serde::Serialize;
 
 use crate::domain::admission::NotAdmitted;
 use crate::domain::record::Malformed;
-use crate::domain::refusal::{Refusal, RefusalCode};
+use crate::domain::refusal::Refusal;
 use crate::store::StoreError;
-
-/// The stable code of a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    /// The configuration does not have it.
-    Refused(RefusalCode),
-    /// The request is not what the operation takes.
-    Malformed,
-    /// The head, the framing or the host name is not HTTP as it should be.
-    BadRequest,
-    /// Two credentials where one is due.
-    CredentialAmbiguous,
-    /// No credential, or not one that is accepted.
-    Unauthorized,
-    /// There is nothing at this path.
-    NotFound,
-    /// There is no such receipt, or not for this caller.
-    ReceiptUnknown,
-    /// There is no such work item, or not for this caller.
-    WorkItemUnknown,
-    /// The path does not take this method.
-    MethodNotAllowed,
-    /// The request took too long to arrive.
-    RequestTimeout,
-    /// The lease has run out or was ended.
-    LeaseLost,
-    /// The work item does not wait.
-    NotWaiting,
-    /// The body is larger than the limit.
-    BodyTooLarge,
-    /// The path and query are longer than the limit.
-    UriTooLong,
-    /// The body is not plain JSON.
-    UnsupportedMediaType,
-    /// The head is larger than the limit.
-    HeadTooLarge,
-    /// Over the organization's rate.
-    RateLimited,
-    /// Too many wrong credentials from one address.
-    TooManyWrongCredentials,
-    /// The disk is down to its reserve.
-    StoreFull,
-    /// The store stopped after an error, or answered with one.
-    StoreUnavailable,
-    /// More is under way than may be.
-    Overloaded,
-    /// The gateway is stopping.
-    Draining,
-    /// The issuer's keys cannot be had, so its tokens cannot be judged.
-    KeysUnavailable,
-    /// The configuration on disk has faults; the last good one stays.
-    ConfigurationInvalid,
-}
-
-impl Code {
-    /// Every code, in the order of `docs/errors.md`.
-    pub fn all() -> Vec<Self> {
-        let refused = RefusalCode::ALL.into_iter().map(Self::Refused);
-        refused
-            .chain([
-                Self::Malformed,
-                Self::BadRequest,
-                Self::CredentialAmbiguous,
-                Self::Unauthorized,
-                Self::NotFound,
-                Self::ReceiptUnknown,
-                Self::WorkItemUnknown,
-                Self::MethodNotAllowed,
-                Self::RequestTimeout,
-                Self::LeaseLost,
-                Self::NotWaiting,
-                Self::BodyTooLarge,
-                Self::UriTooLong,
-                Self::UnsupportedMediaType,
-                Self::HeadTooLarge,
-                Self::RateLimited,
-                Self::TooManyWrongCredentials,
-                Self::StoreFull,
-                Self::StoreUnavailable,
-                Self::Overloaded,
-                Self::Draining,
-                Self::KeysUnavailable,
-                Self::ConfigurationInvalid,
-            ])
-            .collect()
-    }
-
-    /// The stable text.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Refused(code) => code.name(),
-            Self::Malformed => "malformed",
-            Self::BadRequest => "bad-request",
-            Self::CredentialAmbiguous => "credential-ambiguous",
-            Self::Unauthorized => "unauthorized",
-            Self::NotFound => "not-found",
-            Self::ReceiptUnknown => "receipt-unknown",
-            Self::WorkItemUnknown => "work-item-unknown",
-            Self::MethodNotAllowed => "method-not-allowed",
-            Self::RequestTimeout => "request-timeout",
-            Self::LeaseLost => "lease-lost",
-            Self::NotWaiting => "not-waiting",
-            Self::BodyTooLarge => "body-too-large",
-            Self::UriTooLong => "uri-too-long",
-            Self::UnsupportedMediaType => "unsupported-media-type",
-            Self::HeadTooLarge => "head-too-large",
-            Self::RateLimited => "rate-limited",
-            Self::TooManyWrongCredentials => "too-many-wrong-credentials",
-            Self::StoreFull => "store-full",
-            Self::StoreUnavailable => "store-unavailable",
-            Self::Overloaded => "overloaded",
-            Self::Draining => "draining",
-            Self::KeysUnavailable => "keys-unavailable",
-            Self::ConfigurationInvalid => "configuration-invalid",
-        }
-    }
-
-    /// The status that goes with the code: the one table of the door.
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::Malformed | Self::BadRequest | Self::CredentialAmbiguous => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Refused(_) | Self::NotFound | Self::ReceiptUnknown | Self::WorkItemUnknown => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::LeaseLost | Self::NotWaiting => StatusCode::CONFLICT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::ConfigurationInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::RateLimited | Self::TooManyWrongCredentials => StatusCode::TOO_MANY_REQUESTS,
-            Self::StoreFull | Self::StoreUnavailable | Self::Overloaded | Self::Draining | Self::KeysUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-        }
-    }
-
-    /// One line for people, the same for every problem of this code.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Refused(code) => code.title(),
-            Self::Malformed => "The request body is not what the operation takes",
-            Self::BadRequest => "The request is not valid HTTP",
-            Self::CredentialAmbiguous => "More than one credential",
-            Self::Unauthorized => "No valid credential",
-            Self::NotFound => "There is nothing at this path",
-            Self::ReceiptUnknown => "The receipt is not known",
-            Self::WorkItemUnknown => "The work item is not known",
-            Self::MethodNotAllowed => "The path does not take this method",
-            Self::RequestTimeout => "The request took too long to arrive",
-            Self::LeaseLost => "The lease has ended",
-            Self::NotWaiting => "The work item does not wait",
-            Self::BodyTooLarge => "The body is too large",
-            Self::UriTooLong => "The path and query are too long",
-            Self::UnsupportedMediaType => "The body is not plain JSON",
-            Self::HeadTooLarge => "The request's head is too large",
-            Self::RateLimited => "Too many requests for this organization",
-            Self::TooManyWrongCredentials => "Too many wrong credentials",
-            Self::StoreFull => "The disk is full",
-            Self::StoreUnavailable => "The store is not available",
-            Self::Overloaded => "Too much at once",
-            Self::Draining => "The gateway is stopping",
-            Self::KeysUnavailable => "The token cannot be judged at the moment",
-            Self::ConfigurationInvalid => "The configuration has faults",
-        }
-    }
-
-    /// Whether repeating the same request may help.
-    pub const fn retry(self) -> Retry {
-        match self {
-            Self::RequestTimeout
-            | Self::RateLimited
-            | Self::TooManyWrongCredentials
-            | Self::StoreFull
-            | Self::StoreUnavailable
-            | Self::Overloaded
-            | Self::Draining
-            | Self::KeysUnavailable => Retry::Safe,
-            Self::Refused(_) | Self::Unauthorized | Self::ReceiptUnknown | Self::ConfigurationInvalid => {
-                Retry::AfterChange
-            }
-            Self::Malformed
-            | Self::BadRequest
-            | Self::CredentialAmbiguous
-            | Self::NotFound
-            | Self::WorkItemUnknown
-            | Self::MethodNotAllowed
-            | Self::LeaseLost
-            | Self::NotWaiting
-            | Self::BodyTooLarge
-            | Self::UriTooLong
-            | Self::UnsupportedMediaType
-            | Self::HeadTooLarge => Retry::Never,
-        }
-    }
-}
-
-/// Whether repeating the same request may help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Retry {
-    /// As it is, after a while.
-    Safe,
-    /// Once somebody has changed the configuration.
-    AfterChange,
-    /// Not as it is.
-    Never,
-}
 
 /// A problem, ready to be answered with.
 #[derive(Debug, Clone)]
@@ -238,6 +33,20 @@ struct Content {
     catalog_generation: Option<u64>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    faults: Vec<SubmissionFault>,
+}
+
+/// One thing that is wrong with what was submitted.
+#[derive(Debug, Clone, Serialize)]
+pub struct SubmissionFault {
+    /// Where in it (RFC 6901); absent where it concerns something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 impl Problem {
@@ -255,6 +64,7 @@ impl Problem {
                 _ => None,
             },
             allow: None,
+            faults: Vec::new(),
         }))
     }
 
@@ -300,6 +110,31 @@ impl Problem {
         self
     }
 
+    /// Names the field at fault.
+    #[must_use]
+    pub fn about(mut self, field: &'static str) -> Self {
+        self.0.field = Some(field);
+        self
+    }
+
+    /// Says everything that is wrong with what was submitted.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Vec<SubmissionFault>) -> Self {
+        self.0.faults = faults;
+        self
+    }
+
+    /// Pointers of faults from this part of a document on, where only the part was submitted.
+    #[must_use]
+    pub fn pointers_within(mut self, part: &str) -> Self {
+        for pointer in self.0.faults.iter_mut().filter_map(|fault| fault.pointer.as_mut()) {
+            if let Some(rest) = pointer.strip_prefix(part) {
+                *pointer = rest.to_owned();
+            }
+        }
+        self
+    }
+
     /// Its code.
     pub const fn code(&self) -> Code {
         self.0.code
@@ -329,6 +164,8 @@ impl Problem {
             retry: Retry,
             #[serde(skip_serializing_if = "Option::is_none")]
             catalog_generation: Option<u64>,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            faults: &'a [SubmissionFault],
             request_id: &'a str,
         }
         let content = &self.0;
@@ -344,6 +181,7 @@ impl Problem {
             action: &content.action,
             retry: content.code.retry(),
             catalog_generation: content.catalog_generation,
+            faults: &content.faults,
             request_id,
         };
         serde_json::to_string(&body).unwrap_or_default()

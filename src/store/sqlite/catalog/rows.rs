@@ -1,0 +1,211 @@
+//! The rows of `catalog.db`: JSON texts, each with a checksum over its key and itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::read_error;
+use crate::config::stored::{Document, Stored, StoredApiKey};
+use crate::domain::ids::{Guid, OrganizationId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::catalog::{Action, AuditEntry, AuditPage, AuditQuery, Difference};
+
+/// The most entries that one page of the trail is picked from.
+const MAX_LOOKED_AT: usize = 50_000;
+
+/// A JSON text and the checksum that goes with it.
+pub(super) struct Summed {
+    pub(super) text: String,
+    pub(super) crc: i64,
+}
+
+impl Summed {
+    /// This value as it is kept under this key.
+    pub(super) fn new(key: &[u8], value: &impl Serialize) -> rusqlite::Result<Self> {
+        let text =
+            serde_json::to_string(value).map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))?;
+        let crc = checksum(key, &text);
+        Ok(Self { text, crc })
+    }
+}
+
+fn checksum(key: &[u8], text: &str) -> i64 {
+    let mut hasher = Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key);
+    hasher.update(text.as_bytes());
+    i64::from(hasher.finalize())
+}
+
+fn damaged(what: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("catalog.db: {what} is not as it was written; restore the file from a backup"))
+}
+
+/// Reads a value that was kept under this key.
+fn verified<T: for<'de> Deserialize<'de>>(key: &[u8], text: &str, crc: i64) -> Option<T> {
+    if checksum(key, text) != crc {
+        return None;
+    }
+    serde_json::from_str(text).ok()
+}
+
+/// Everything that is configured.
+pub(super) fn load(conn: &Connection) -> Result<Stored, StoreError> {
+    let generation: Option<i64> = conn
+        .query_row("select generation from meta where id = 1", [], |row| row.get(0))
+        .optional()
+        .map_err(read_error)?;
+    let generation = generation.ok_or_else(|| damaged("its generation"))?;
+    Ok(Stored {
+        organizations: organizations(conn)?,
+        api_keys: api_keys(conn)?,
+        generation: generation.cast_unsigned(),
+    })
+}
+
+fn organizations(conn: &Connection) -> Result<BTreeMap<OrganizationId, Arc<Document>>, StoreError> {
+    let mut select = conn.prepare("select id, document, crc from organizations").map_err(read_error)?;
+    let rows = select
+        .query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?)))
+        .map_err(read_error)?;
+    let mut organizations = BTreeMap::new();
+    for row in rows {
+        let (key, text, crc) = row.map_err(read_error)?;
+        let id = key.as_slice().try_into().ok().map(|bytes| OrganizationId::from(Guid::from_bytes(bytes)));
+        let id = id.ok_or_else(|| damaged("an organization's ID"))?;
+        let document: Document = verified(&key, &text, crc).ok_or_else(|| damaged(format!("organization {id}")))?;
+        organizations.insert(id, Arc::new(document));
+    }
+    Ok(organizations)
+}
+
+fn api_keys(conn: &Connection) -> Result<BTreeMap<Arc<str>, StoredApiKey>, StoreError> {
+    let mut select = conn.prepare("select name, document, crc from api_keys").map_err(read_error)?;
+    let rows = select
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?)))
+        .map_err(read_error)?;
+    let mut api_keys = BTreeMap::new();
+    for row in rows {
+        let (name, text, crc) = row.map_err(read_error)?;
+        let api_key = verified::<Value>(name.as_bytes(), &text, crc)
+            .and_then(|value| StoredApiKey::from_json(&name, &value))
+            .ok_or_else(|| damaged(format!("API key `{name}`")))?;
+        api_keys.insert(name.into(), api_key);
+    }
+    Ok(api_keys)
+}
+
+/// An entry of the trail as it is kept.
+#[derive(Serialize, Deserialize)]
+struct KeptEntry {
+    credential: Box<str>,
+    action: Action,
+    generation: u64,
+    differences: Vec<Difference>,
+}
+
+/// What the checksum of an entry covers besides its text.
+fn audit_key(at: i64, organization: Option<&[u8]>, resource: &str) -> Vec<u8> {
+    let mut key = at.to_le_bytes().to_vec();
+    key.extend_from_slice(organization.unwrap_or_default());
+    key.extend_from_slice(resource.as_bytes());
+    key
+}
+
+/// Adds an entry to the trail.
+pub(super) fn insert_audit(conn: &Connection, entry: &AuditEntry) -> rusqlite::Result<()> {
+    let at = entry.at.millis();
+    let organization = entry.organization.map(|id| id.guid().as_bytes().to_vec());
+    let kept = KeptEntry {
+        credential: (*entry.credential).into(),
+        action: entry.action,
+        generation: entry.generation,
+        differences: entry.differences.clone(),
+    };
+    let Summed { text, crc } = Summed::new(&audit_key(at, organization.as_deref(), &entry.resource), &kept)?;
+    conn.prepare_cached("insert into audit (at, organization, resource, entry, crc) values (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![at, organization, entry.resource, text, crc])?;
+    Ok(())
+}
+
+/// A row of the trail, unread.
+struct AuditRow {
+    seq: i64,
+    at: i64,
+    organization: Option<Vec<u8>>,
+    resource: String,
+    text: String,
+    crc: i64,
+}
+
+impl AuditRow {
+    fn passes(&self, query: &AuditQuery) -> bool {
+        let of_them = query.organizations.as_ref().is_none_or(|wanted| {
+            let own = self.organization.as_deref();
+            own.is_some_and(|own| wanted.iter().any(|id| id.guid().as_bytes().as_slice() == own))
+        });
+        of_them && query.resource.as_ref().is_none_or(|part| self.resource.contains(part.as_str()))
+    }
+
+    fn into_entry(self) -> Result<AuditEntry, StoreError> {
+        let key = audit_key(self.at, self.organization.as_deref(), &self.resource);
+        let kept: KeptEntry = verified(&key, &self.text, self.crc)
+            .ok_or_else(|| damaged(format!("entry {} of the audit trail", self.seq)))?;
+        let organization = match self.organization.map(|bytes| bytes.as_slice().try_into().map(Guid::from_bytes)) {
+            None => None,
+            Some(Ok(guid)) => Some(guid.into()),
+            Some(Err(_)) => return Err(damaged(format!("entry {} of the audit trail", self.seq))),
+        };
+        Ok(AuditEntry {
+            at: Timestamp::from_millis(self.at),
+            credential: kept.credential.into(),
+            organization,
+            action: kept.action,
+            resource: self.resource,
+            generation: kept.generation,
+            differences: kept.differences,
+        })
+    }
+}
+
+/// A page of the trail, newest first.
+pub(super) fn audit(conn: &Connection, query: &AuditQuery, limit: usize) -> Result<AuditPage, StoreError> {
+    let mut page = AuditPage::default();
+    if limit == 0 {
+        return Ok(page);
+    }
+    let mut select = conn
+        .prepare_cached(
+            "select seq, at, organization, resource, entry, crc from audit where seq < ?1 order by seq desc",
+        )
+        .map_err(read_error)?;
+    let rows = select
+        .query_map([query.before.unwrap_or(i64::MAX)], |row| {
+            Ok(AuditRow {
+                seq: row.get(0)?,
+                at: row.get(1)?,
+                organization: row.get(2)?,
+                resource: row.get(3)?,
+                text: row.get(4)?,
+                crc: row.get(5)?,
+            })
+        })
+        .map_err(read_error)?;
+    for (looked_at, row) in rows.enumerate() {
+        let row = row.map_err(read_error)?;
+        let seq = row.seq;
+        if row.passes(query) {
+            page.entries.push((seq, row.into_entry()?));
+        }
+        if page.entries.len() == limit || looked_at + 1 == MAX_LOOKED_AT {
+            page.next = Some(seq);
+            break;
+        }
+    }
+    Ok(page)
+}
