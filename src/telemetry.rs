@@ -72,6 +72,7 @@ pub struct Metrics {
     breaker_open: Family<RoutingQueueLabel, Gauge>,
     unconfigured: Gauge,
     pending: Gauge,
+    waiting: Gauge,
     dead_letters: Gauge,
     high_water_mark: Gauge,
     free_bytes: Gauge,
@@ -123,6 +124,7 @@ impl Metrics {
             breaker_open: Family::default(),
             unconfigured: Gauge::default(),
             pending: Gauge::default(),
+            waiting: Gauge::default(),
             dead_letters: Gauge::default(),
             high_water_mark: Gauge::default(),
             free_bytes: Gauge::default(),
@@ -172,8 +174,9 @@ impl Metrics {
     }
 
     fn register_moment(&self, registry: &mut Registry) {
-        registry.register("store_pending_records", "Records neither delivered nor given up", self.pending.clone());
-        registry.register("store_dead_letters", "Dead letters", self.dead_letters.clone());
+        registry.register("store_pending_records", "Records to be delivered", self.pending.clone());
+        registry.register("store_waiting_records", "Records that consumers let wait", self.waiting.clone());
+        registry.register("store_dead_letters", "Dead letters that were not discarded", self.dead_letters.clone());
         registry.register(
             "store_high_water_mark",
             "Sequence number of the newest record",
@@ -242,6 +245,7 @@ impl Metrics {
     pub fn render(&self, moment: &Moment) -> String {
         let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.pending.set(whole(moment.store.pending));
+        self.waiting.set(whole(moment.store.waiting));
         self.dead_letters.set(whole(moment.store.dead_lettered));
         self.high_water_mark.set(whole(moment.store.high_water_mark));
         self.free_bytes.set(whole(moment.store.free_bytes_above_reserve));

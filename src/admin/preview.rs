@@ -20,7 +20,7 @@ use crate::domain::rules::{RuleSet, Subject};
 use crate::editor::address::{Collection, Identity};
 use crate::http::answer::json;
 use crate::http::problem::{Problem, SubmissionFault};
-use crate::store::{ListQuery, StoredRecord};
+use crate::store::{ListQuery, RecordFilter, StoredRecord};
 
 /// Records that a preview runs over where it does not say how many.
 const USUAL_RECORDS: u64 = 100;
@@ -153,8 +153,12 @@ async fn run(desk: &Desk, trial: &Trial<'_>, (only, last): (Option<LogicalName>,
     let mut found = Preview::default();
     let mut queues: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut query = ListQuery {
-        organization: Some(trial.now.id),
-        work_stream: Some(trial.work_stream),
+        filter: RecordFilter {
+            organization: Some(trial.now.id),
+            work_stream: Some(trial.work_stream),
+            entity_logical_name: only,
+            ..RecordFilter::default()
+        },
         limit: 500,
         ..ListQuery::default()
     };
@@ -165,10 +169,9 @@ async fn run(desk: &Desk, trial: &Trial<'_>, (only, last): (Option<LogicalName>,
             if found.examined == last {
                 break;
             }
-            if only.as_ref().is_some_and(|only| *only != summary.entity_logical_name) {
-                continue;
-            }
-            let Some(record) = desk.door.store().record(summary.receipt).await? else { continue };
+            // What was deleted meanwhile, or has lost its details, cannot be tried.
+            let found_record = desk.door.store().record(summary.receipt).await?;
+            let Some(record) = found_record.and_then(StoredRecord::whole) else { continue };
             let Some((from, to)) = trial.of(&record) else { continue };
             found.examined += 1;
             queues.entry(from.queue.clone()).or_default().0 += 1;

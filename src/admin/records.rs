@@ -12,7 +12,7 @@ use crate::domain::ids::ReceiptId;
 use crate::http::answer;
 use crate::http::caller::Visit;
 use crate::http::problem::{Code, Problem};
-use crate::store::{DeliveryState, ListQuery, Page, ReceiptStatus, RequeueQuery};
+use crate::store::{DeadLetters, DeliveryState, Details, ListQuery, MAX_HANDLED, Page, ReceiptStatus, RecordFilter};
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,9 +42,13 @@ pub(super) async fn list(request: HttpRequest, desk: web::Data<Desk>) -> Result<
         })?),
     };
     let query = ListQuery {
-        organization: organization(&visit, guid("organizationId", parameters.organization_id.as_ref())?)?,
-        work_stream: guid("workStreamId", parameters.work_stream_id.as_ref())?.map(Into::into),
+        filter: RecordFilter {
+            organization: organization(&visit, guid("organizationId", parameters.organization_id.as_ref())?)?,
+            work_stream: guid("workStreamId", parameters.work_stream_id.as_ref())?.map(Into::into),
+            ..RecordFilter::default()
+        },
         state,
+        discarded: false,
         before: parameters.before,
         limit: parameters.limit.unwrap_or(50).clamp(1, LONGEST_PAGE),
     };
@@ -83,7 +87,11 @@ pub(super) async fn show(
         receipt: T,
         entity_set_name: &'a str,
         relationship_name: &'a str,
-        record_details: &'a RawValue,
+        /// `null` once they are trimmed.
+        record_details: Option<&'a RawValue>,
+        /// What is left of trimmed details.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        record_details_sha256: Option<String>,
     }
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
     let Parameters { details } = parameters(&request)?;
@@ -93,21 +101,26 @@ pub(super) async fn show(
         return Ok(answer::json(StatusCode::OK, &receipt));
     }
     let record = desk.door.store().record(status.summary.receipt).await?.ok_or_else(Problem::nothing_here)?;
-    let record_details = record.details.as_text().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
-    let record_details = record_details.ok_or_else(|| {
-        Problem::new(
-            Code::StoreUnavailable,
-            "The stored details cannot be read.",
-            "Stop the gateway and check its store.",
-        )
-    })?;
+    let (record_details, record_details_sha256) = match &record.details {
+        Details::Kept(details) => {
+            let text = details.as_text().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+            (Some(text.ok_or_else(unreadable)?), None)
+        }
+        Details::Trimmed { sha256 } => (None, Some(sha256.iter().map(|byte| format!("{byte:02x}")).collect())),
+    };
     let body = WithDetails {
         receipt,
         entity_set_name: record.entity_set_name.as_str(),
         relationship_name: record.relationship_name.as_str(),
         record_details,
+        record_details_sha256,
     };
     Ok(answer::json(StatusCode::OK, &body))
+}
+
+fn unreadable() -> Problem {
+    let detail = "The stored details cannot be read.";
+    Problem::new(Code::StoreUnavailable, detail, "Stop the gateway and check its store.")
 }
 
 fn requeued(count: u64) -> HttpResponse {
@@ -122,7 +135,7 @@ pub(super) async fn requeue_one(
 ) -> Result<HttpResponse, Problem> {
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
     let status = visible(&desk, &visit, &path).await?;
-    Ok(requeued(desk.door.store().requeue(RequeueQuery::One(status.summary.receipt)).await?))
+    Ok(requeued(desk.door.store().requeue(DeadLetters::One(status.summary.receipt)).await?.count))
 }
 
 /// `POST /admin/v1/records/requeue?organizationId=…`: every dead letter.
@@ -135,5 +148,15 @@ pub(super) async fn requeue_all(request: HttpRequest, desk: web::Data<Desk>) -> 
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
     let Parameters { organization_id } = parameters(&request)?;
     let organization = organization(&visit, guid("organizationId", organization_id.as_ref())?)?;
-    Ok(requeued(desk.door.store().requeue(RequeueQuery::All { organization }).await?))
+    let filter = RecordFilter { organization, ..RecordFilter::default() };
+    let (mut count, mut after) = (0, None);
+    loop {
+        let which = DeadLetters::Matching { filter: filter.clone(), after, limit: MAX_HANDLED };
+        let handled = desk.door.store().requeue(which).await?;
+        count += handled.count;
+        if handled.next.is_none() {
+            return Ok(requeued(count));
+        }
+        after = handled.next;
+    }
 }

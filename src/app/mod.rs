@@ -100,7 +100,7 @@ impl App {
         let process = config.process.clone();
         let public = bind(process.listen)?;
         let admin = bind(process.admin_listen)?;
-        let store: Arc<dyn Store> = SqliteStore::open(&process.data_dir, &process.store)?;
+        let store: Arc<dyn Store> = SqliteStore::open(&process.data_dir, &process.store, &process.retention)?;
         let catalog: Arc<dyn CatalogStore> = Arc::new(SqliteCatalog::open(&process.data_dir)?);
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -32,6 +32,7 @@ pub(super) const PROCESS: Keys = keys(
         "data_dir",
         "organizations",
         "store",
+        "retention",
         "limits",
         "log",
         "delivery",
@@ -41,6 +42,10 @@ pub(super) const PROCESS: Keys = keys(
     ],
 );
 pub(super) const STORE: Keys = keys("[store]", &["disk_reserve_bytes", "duplicate_window_days", "max_waiting_appends"]);
+pub(super) const RETENTION: Keys = keys(
+    "[retention]",
+    &["delivered_days", "delivered_details_days", "dead_letters_days", "accepted_days", "audit_days", "trim_when_full"],
+);
 pub(super) const LIMITS: Keys = keys(
     "[limits]",
     &[

@@ -223,7 +223,7 @@ impl Live {
 /// The default rate limit is not among them: organizations take it when they are read, so a change is effective at
 /// once.
 fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
-    let Process { listen, admin_listen, public_host, public_scheme, data_dir, store, limits, log } = wanted;
+    let Process { listen, admin_listen, public_host, public_scheme, data_dir, store, retention, limits, log } = wanted;
     let mut differing = Vec::new();
     let mut compare = |name: &str, is: &dyn Debug, should_be: &dyn Debug| {
         // Plain data without secrets, of which the debug text says everything.
@@ -240,6 +240,13 @@ fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
     compare("store.disk_reserve_bytes", &store_now.disk_reserve_bytes, &store.disk_reserve_bytes);
     compare("store.duplicate_window_days", &store_now.duplicate_window, &store.duplicate_window);
     compare("store.max_waiting_appends", &store_now.max_waiting_appends, &store.max_waiting_appends);
+    let kept_now = &running.retention;
+    compare("retention.delivered_days", &kept_now.delivered, &retention.delivered);
+    compare("retention.delivered_details_days", &kept_now.delivered_details, &retention.delivered_details);
+    compare("retention.dead_letters_days", &kept_now.dead_letters, &retention.dead_letters);
+    compare("retention.accepted_days", &kept_now.accepted, &retention.accepted);
+    compare("retention.audit_days", &kept_now.audit, &retention.audit);
+    compare("retention.trim_when_full", &kept_now.trim_when_full, &retention.trim_when_full);
     compare("limits.max_body_bytes", &limits_now.max_body_bytes, &limits.max_body_bytes);
     compare("limits.max_in_flight_bytes", &limits_now.max_in_flight_bytes, &limits.max_in_flight_bytes);
     compare("limits.max_connections_per_peer", &limits_now.max_connections_per_peer, &limits.max_connections_per_peer);

@@ -33,6 +33,8 @@ pub struct Process {
     pub data_dir: PathBuf,
     /// How records are kept.
     pub store: StoreSettings,
+    /// How long records are kept.
+    pub retention: RetentionSettings,
     /// What a client may use up.
     pub limits: LimitSettings,
     /// What is logged, and how.
@@ -90,6 +92,25 @@ pub struct StoreSettings {
     pub duplicate_window: Duration,
     /// The most records that may wait for the disk at once; beyond that callers get 503.
     pub max_waiting_appends: usize,
+}
+
+/// How long records are kept. What is neither delivered nor given up is kept for as long as it takes, unless `accepted`
+/// says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionSettings {
+    /// A delivered record is deleted at this age since its delivery; never less than the duplicate window.
+    pub delivered: Duration,
+    /// The details of a delivered record are let go at this age since its delivery; zero means with the delivery. Never
+    /// more than `delivered`.
+    pub delivered_details: Duration,
+    /// A dead letter is deleted at this age since it was given up; never less than the duplicate window.
+    pub dead_letters: Duration,
+    /// A record that is still pending at this age since it arrived becomes a dead letter.
+    pub accepted: Option<Duration>,
+    /// An entry of the audit trail is deleted at this age.
+    pub audit: Duration,
+    /// Whether a full disk lets the details of delivered records go before their time.
+    pub trim_when_full: bool,
 }
 
 /// What a client may use up.

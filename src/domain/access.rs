@@ -13,7 +13,7 @@ pub enum Permission {
     RecordsWrite,
     /// Read receipts.
     RecordsRead,
-    /// Lease, complete and release work items.
+    /// Lease, complete and release work items, let them wait and revive them.
     WorkHandle,
     /// Administer the gateway.
     Admin,

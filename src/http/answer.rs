@@ -9,7 +9,7 @@ use crate::domain::catalog::{EntityConfiguration, Organization, WorkStream};
 use crate::domain::ids::ReceiptId;
 use crate::domain::rules::RouteTrace;
 use crate::intake::Accepted;
-use crate::store::{DeliveryState, ReceiptStatus};
+use crate::store::{DeliveryState, Discarded, ReceiptStatus, Waiting};
 
 /// Any answer but a problem: JSON with this status.
 pub fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
@@ -88,6 +88,12 @@ pub fn receipt(status: &ReceiptStatus) -> impl Serialize {
         next_attempt_at: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         settled_at: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        waiting: Option<WaitingBody>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remark: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        discarded: Option<DiscardedBody>,
     }
     /// Why the record went where it went.
     #[derive(Serialize)]
@@ -128,7 +134,44 @@ pub fn receipt(status: &ReceiptStatus) -> impl Serialize {
         accepted_at: summary.accepted_at.to_string(),
         next_attempt_at: status.next_attempt_at.map(|at| at.to_string()),
         settled_at: status.settled_at.map(|at| at.to_string()),
+        waiting: status.waiting.as_ref().map(WaitingBody::of),
+        remark: status.closed_after_minutes.map(closed_after),
+        discarded: status.discarded.as_ref().map(DiscardedBody::of),
     }
+}
+
+/// How long its consumer lets a record wait.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WaitingBody {
+    since: String,
+    closes_at: String,
+}
+
+impl WaitingBody {
+    fn of(waiting: &Waiting) -> Self {
+        Self { since: waiting.since.to_string(), closes_at: waiting.closes_at.to_string() }
+    }
+}
+
+/// How a dead letter was put away.
+#[derive(Serialize)]
+struct DiscardedBody {
+    at: String,
+    by: String,
+    reason: String,
+}
+
+impl DiscardedBody {
+    fn of(discarded: &Discarded) -> Self {
+        Self { at: discarded.at.to_string(), by: discarded.by.clone(), reason: discarded.reason.clone() }
+    }
+}
+
+/// That a record was delivered by closing while it waited.
+fn closed_after(minutes: u64) -> String {
+    let unit = if minutes == 1 { "minute" } else { "minutes" };
+    format!("closed after {minutes} {unit} of inactivity")
 }
 
 /// An organization as the drop-downs need it.

@@ -47,12 +47,15 @@ pub fn routes(app: &mut web::ServiceConfig) {
         .service(resource("/api/v1/work-items/lease", "POST").route(web::post().to(work_items::lease)))
         .service(resource("/api/v1/work-items/{id}/complete", "POST").route(web::post().to(work_items::complete)))
         .service(resource("/api/v1/work-items/{id}/release", "POST").route(web::post().to(work_items::release)))
+        .service(resource("/api/v1/work-items/{id}/wait", "POST").route(web::post().to(work_items::wait)))
+        .service(resource("/api/v1/work-items/{id}/revive", "POST").route(web::post().to(work_items::revive)))
         .default_service(web::to(nothing_here));
 }
 
 /// Whether a path belongs to an operation that takes a body.
 pub fn takes_a_body(path: &str) -> bool {
-    matches!(path, "/api/v1/records" | "/api/v1/records/explain") || path.starts_with("/api/v1/work-items/")
+    let of_work_items = path.starts_with("/api/v1/work-items/") && !path.ends_with("/revive");
+    matches!(path, "/api/v1/records" | "/api/v1/records/explain") || of_work_items
 }
 
 /// A path that answers other methods with 405 and the ones it takes.

@@ -1,8 +1,8 @@
-//! The built-in `pull` routing queue over HTTP: lease, complete, release (contract §6).
+//! The built-in `pull` routing queue over HTTP: lease, complete, release, wait, revive (contract §6).
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::answer::{self, ListBody};
@@ -15,7 +15,7 @@ use crate::domain::ids::{Guid, QueueName, ReceiptId};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::routing_queue::pull::{Holder, LeaseCall, PullError};
-use crate::store::LeaseToken;
+use crate::store::{DeliveryState, LeaseToken};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -94,25 +94,66 @@ pub async fn release(
     end_lease(&request, &path, &door, LeaseEnd::Released).await
 }
 
+/// `POST /api/v1/work-items/{id}/wait`.
+pub async fn wait(
+    request: HttpRequest,
+    path: web::Path<String>,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    end_lease(&request, &path, &door, LeaseEnd::Waiting).await
+}
+
+/// `POST /api/v1/work-items/{id}/revive`: no lease token, since nobody has the item on lease, and no body.
+pub async fn revive(
+    request: HttpRequest,
+    path: web::Path<String>,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    let visit = door.admit(&request, &[Permission::WorkHandle])?;
+    let receipt = ReceiptId::parse(&path).map_err(|_| problem(PullError::NotFound))?;
+    door.pull().revive(visit.caller(), receipt, Timestamp::now()).await.map_err(problem)?;
+    standing(&visit, &door, receipt, None).await
+}
+
 /// How a consumer ends its lease.
 enum LeaseEnd {
     Completed,
     Released,
+    Waiting,
 }
 
 /// Ends a lease, and answers where the work item stands now.
 async fn end_lease(request: &HttpRequest, id: &str, door: &Door, end: LeaseEnd) -> Result<HttpResponse, Problem> {
     let visit = door.admit(request, &[Permission::WorkHandle])?;
     let holder = holder(&visit, request, id, door).await?;
-    match end {
-        LeaseEnd::Completed => door.pull().complete(holder, Timestamp::now()).await,
-        LeaseEnd::Released => door.pull().release(holder, Timestamp::now()).await,
+    let (pull, now) = (door.pull(), Timestamp::now());
+    let closes_at = match end {
+        LeaseEnd::Completed => pull.complete(holder, now).await.map(|()| None),
+        LeaseEnd::Released => pull.release(holder, now).await.map(|()| None),
+        LeaseEnd::Waiting => pull.wait(visit.effective(), holder, now).await.map(Some),
     }
     .map_err(problem)?;
-    let status = door.store().receipt(holder.receipt).await?.ok_or_else(|| problem(PullError::NotFound))?;
-    let catalog_generation = visit.catalog().generation();
-    let body =
-        serde_json::json!({ "id": holder.receipt, "state": status.state, "catalogGeneration": catalog_generation });
+    standing(&visit, door, holder.receipt, closes_at).await
+}
+
+/// Where a work item stands now.
+async fn standing(
+    visit: &Visit,
+    door: &Door,
+    id: ReceiptId,
+    closes_at: Option<Timestamp>,
+) -> Result<HttpResponse, Problem> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body {
+        id: ReceiptId,
+        state: DeliveryState,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        closes_at: Option<Timestamp>,
+        catalog_generation: u64,
+    }
+    let status = door.store().receipt(id).await?.ok_or_else(|| problem(PullError::NotFound))?;
+    let body = Body { id, state: status.state, closes_at, catalog_generation: visit.catalog().generation() };
     Ok(answer::json(StatusCode::OK, &body))
 }
 
@@ -150,6 +191,11 @@ fn problem(cause: PullError) -> Problem {
             Code::LeaseLost,
             "The lease has run out or was ended; the work item may be with somebody else.",
             "Lease again; nothing was changed.",
+        ),
+        PullError::NotWaiting => Problem::new(
+            Code::NotWaiting,
+            "The work item does not wait: it is offered, on lease, done, or closed.",
+            "Look at its receipt; a work item that is offered can be leased.",
         ),
         PullError::Store(cause) => cause.into(),
     }

@@ -15,4 +15,6 @@ mod crash;
 mod lifecycle;
 mod operation;
 mod readme;
+mod retention;
 mod rules;
+mod waiting;

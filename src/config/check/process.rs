@@ -1,4 +1,4 @@
-//! What is fixed while the process runs: listeners, limits, the store, the log. Also how often deliveries are tried.
+//! What is fixed while the process runs: listeners, limits, the store and what it keeps, the log. Also how often deliveries are tried.
 //!
 //! Each line names a setting, its range and its default; the reasons are in `config/streamgate.toml`.
 
@@ -12,7 +12,8 @@ use crate::config::keys;
 use crate::config::load::Overrides;
 use crate::config::raw::Table;
 use crate::config::settings::{
-    DeliverySettings, LimitSettings, LogFormat, LogSettings, Process, PublicHost, PublicScheme, StoreSettings,
+    DeliverySettings, LimitSettings, LogFormat, LogSettings, Process, PublicHost, PublicScheme, RetentionSettings,
+    StoreSettings,
 };
 use crate::domain::catalog::RateLimit;
 
@@ -32,6 +33,7 @@ pub(super) fn process(main: &Table<'_>, overrides: &Overrides) -> Process {
         let message = format!("`listen` and `admin_listen` are both {listen}");
         main.place_of("admin_listen").hinted(message, "give each a port of its own");
     }
+    let store = store(main);
     Process {
         listen,
         admin_listen,
@@ -40,7 +42,8 @@ pub(super) fn process(main: &Table<'_>, overrides: &Overrides) -> Process {
             .choice("public_scheme", &[("http", PublicScheme::Http), ("https", PublicScheme::Https)])
             .unwrap_or(PublicScheme::Http),
         data_dir: overrides.data_dir.clone().unwrap_or_else(|| data_dir(main)),
-        store: store(main),
+        retention: retention(main, store.duplicate_window),
+        store,
         limits: limits(main),
         log: log(main),
     }
@@ -83,9 +86,12 @@ fn public_host(main: &Table<'_>) -> Option<PublicHost> {
     Some(PublicHost { prefix: lower(prefix), suffix: lower(suffix) })
 }
 
+fn days(days: u64) -> Duration {
+    DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX))
+}
+
 fn store(main: &Table<'_>) -> StoreSettings {
     let table = main.table("store", keys::STORE);
-    let days = |days: u64| DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX));
     let default =
         StoreSettings { disk_reserve_bytes: 64 * MIB, duplicate_window: days(30), max_waiting_appends: 4_096 };
     let Some(table) = table else { return default };
@@ -95,6 +101,37 @@ fn store(main: &Table<'_>) -> StoreSettings {
             .unwrap_or(default.disk_reserve_bytes),
         duplicate_window: table.integer("duplicate_window_days", 1..=3_650).map_or(default.duplicate_window, days),
         max_waiting_appends: table.integer("max_waiting_appends", 1..=1_000_000).unwrap_or(default.max_waiting_appends),
+    }
+}
+
+/// What is settled stays at least as long as repeats count: a repeat must find its first receipt.
+fn retention(main: &Table<'_>, duplicate_window: Duration) -> RetentionSettings {
+    let table = main.table("retention", keys::RETENTION);
+    // A longer window alone takes the times that nobody set along; with a shorter one they stay what they are.
+    let default = |usual: u64| days(usual).max(duplicate_window);
+    let settled = |key: &str, usual: u64| {
+        let set = table.and_then(|table| table.integer(key, 1..=36_500).map(|set| (table, days(set))));
+        if let Some((table, _)) = set.filter(|(_, set)| *set < duplicate_window) {
+            let message = format!("`{key}` is less than `store.duplicate_window_days`");
+            table
+                .place_of(key)
+                .hinted(message, "a repeated record must find its first receipt for as long as it counts");
+        }
+        set.map_or_else(|| default(usual), |(_, set)| set)
+    };
+    let delivered = settled("delivered_days", 30);
+    let details = table.and_then(|table| table.integer("delivered_details_days", 0..=36_500).map(days));
+    if let Some(table) = table.filter(|_| details.is_some_and(|details| details > delivered)) {
+        let message = "`delivered_details_days` is more than `delivered_days`";
+        table.place_of("delivered_details_days").hinted(message, "the details go with their record at the latest");
+    }
+    RetentionSettings {
+        delivered,
+        delivered_details: details.unwrap_or(delivered),
+        dead_letters: settled("dead_letters_days", 90),
+        accepted: table.and_then(|table| table.integer("accepted_days", 1..=36_500).map(days)),
+        audit: table.and_then(|table| table.integer("audit_days", 1..=36_500)).map_or_else(|| days(365), days),
+        trim_when_full: table.and_then(|table| table.boolean("trim_when_full")).unwrap_or(true),
     }
 }
 

@@ -97,9 +97,10 @@ fn every_setting_is_in_the_files() {
     }
     let main: toml::Value = toml::from_str(&with_everything(MANUAL)).expect("TOML");
     let organization: toml::Value = toml::from_str(&with_everything(EXAMPLE_ORGANIZATION)).expect("TOML");
-    let tables: [(&toml::Value, &[&str], keys::Keys); 17] = [
+    let tables: [(&toml::Value, &[&str], keys::Keys); 18] = [
         (&main, &[], keys::PROCESS),
         (&main, &["store"], keys::STORE),
+        (&main, &["retention"], keys::RETENTION),
         (&main, &["limits"], keys::LIMITS),
         (&main, &["log"], keys::LOG),
         (&main, &["delivery"], keys::DELIVERY),

@@ -273,7 +273,7 @@ impl Dispatcher {
             Outcome::Retry { due, .. } => {
                 tracing::warn!(%receipt, routing_queue = name, attempt = number, %reason, %due, "delivery failed");
             }
-            Outcome::Delivered | Outcome::Released => {}
+            Outcome::Delivered | Outcome::Released | Outcome::Waiting { .. } => {}
         }
     }
 
@@ -301,7 +301,7 @@ impl Dispatcher {
         self.settling.succeeded();
         for (unsettled, answer) in batch.iter().zip(answers) {
             match (answer, &unsettled.settlement.outcome) {
-                (Settled::Done, Outcome::Delivered | Outcome::DeadLettered { .. }) => {
+                (Settled::Done, Outcome::Delivered | Outcome::DeadLettered { .. } | Outcome::Waiting { .. }) => {
                     self.memory.settled(unsettled.lane);
                 }
                 // Only now the store knows of it: a lane that fell quiet meanwhile would have slept through.

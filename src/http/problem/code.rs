@@ -32,6 +32,8 @@ pub enum Code {
     RequestTimeout,
     /// The lease has run out or was ended.
     LeaseLost,
+    /// The work item does not wait.
+    NotWaiting,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// The path and query are longer than the limit.
@@ -89,6 +91,7 @@ impl Code {
                 Self::MethodNotAllowed,
                 Self::RequestTimeout,
                 Self::LeaseLost,
+                Self::NotWaiting,
                 Self::BodyTooLarge,
                 Self::UriTooLong,
                 Self::UnsupportedMediaType,
@@ -127,6 +130,7 @@ impl Code {
             Self::MethodNotAllowed => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
             Self::LeaseLost => "lease-lost",
+            Self::NotWaiting => "not-waiting",
             Self::BodyTooLarge => "body-too-large",
             Self::UriTooLong => "uri-too-long",
             Self::UnsupportedMediaType => "unsupported-media-type",
@@ -162,6 +166,7 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::LeaseLost
+            | Self::NotWaiting
             | Self::ResourceExists
             | Self::Provisioned
             | Self::FieldLocked
@@ -195,6 +200,7 @@ impl Code {
             Self::MethodNotAllowed => "The path does not take this method",
             Self::RequestTimeout => "The request took too long to arrive",
             Self::LeaseLost => "The lease has ended",
+            Self::NotWaiting => "The work item does not wait",
             Self::BodyTooLarge => "The body is too large",
             Self::UriTooLong => "The path and query are too long",
             Self::UnsupportedMediaType => "The body is not plain JSON",
@@ -245,6 +251,7 @@ impl Code {
             | Self::WorkItemUnknown
             | Self::MethodNotAllowed
             | Self::LeaseLost
+            | Self::NotWaiting
             | Self::ResourceInvalid
             | Self::FieldLocked
             | Self::BodyTooLarge

@@ -1,8 +1,11 @@
-//! The built-in routing queue `pull`: consumers lease work items, and complete or release them (contract §6).
+//! The built-in routing queue `pull`: consumers lease work items, and complete, release or set them aside (contract §6).
 //!
 //! A lease hands a work item to one consumer at a time; when it runs out, the item is offered again and the late
 //! consumer's token is refused. Items come in queue priority, then arrival order. Offered are only lanes whose work
 //! stream is configured and leads to `pull`; the records of a work stream that is gone wait until it is back.
+//!
+//! A work item that was set aside waits: it is offered to nobody, and closes after its work stream's inactivity time
+//! unless it is revived before. Items that are pending or on lease never close by themselves, and closed is final.
 //!
 //! This is the whole behaviour without HTTP: whether the caller has the permission `work.handle` is the door's business,
 //! which organizations it may know of is asked here.
@@ -21,7 +24,8 @@ use crate::domain::catalog::{Catalog, Organization, RoutingQueueName};
 use crate::domain::ids::{OrganizationId, QueueName, ReceiptId};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    LaneId, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement, Store, StoreError, StoredRecord,
+    LaneId, LeaseRequest, LeaseToken, Leased, Outcome, RecordSummary, Settled, Settlement, Store, StoreError,
+    StoredRecord,
 };
 
 /// Work items that one call may lease.
@@ -32,6 +36,9 @@ pub const DEFAULT_ITEMS: u64 = 10;
 pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=43_200;
 /// Seconds that a lease lasts when the call does not say.
 pub const DEFAULT_LEASE_SECONDS: u64 = 300;
+
+/// Minutes after which a waiting work item closes when its work stream is gone: the default of entity records.
+const AUTO_CLOSE_MINUTES: u32 = 1_440;
 
 /// Leasing and settling of work items.
 #[derive(Clone)]
@@ -114,6 +121,9 @@ pub enum PullError {
     /// The lease had ended, or another one has begun since.
     #[error("the lease has ended; the work item was offered again or is settled")]
     LeaseLost,
+    /// The work item does not wait: it is pending, on lease or settled.
+    #[error("the work item is not waiting")]
+    NotWaiting,
     /// The store did not answer; trying again is safe.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -133,7 +143,7 @@ impl PullQueue {
     /// Leases work items, under one whole configuration.
     ///
     /// # Errors
-    /// [`PullError`], never `NotFound` or `LeaseLost`: an empty answer is no error.
+    /// [`PullError`], never `NotFound`, `LeaseLost` or `NotWaiting`: an empty answer is no error.
     pub async fn lease(
         &self,
         effective: &Effective,
@@ -193,11 +203,45 @@ impl PullQueue {
         self.settle(holder, Outcome::Released, now).await
     }
 
+    /// Sets a work item aside. Answers when it closes: after the inactivity time that its work stream has now.
+    ///
+    /// # Errors
+    /// [`PullError::NotFound`], [`PullError::LeaseLost`] (nothing changed), or the store's.
+    pub async fn wait(
+        &self,
+        effective: &Effective,
+        holder: Holder<'_>,
+        now: Timestamp,
+    ) -> Result<Timestamp, PullError> {
+        let summary = self.own(holder.caller, holder.receipt).await?;
+        let work_stream = effective.catalog.work_stream(&summary.organization, &summary.work_stream);
+        let minutes = work_stream.map_or(AUTO_CLOSE_MINUTES, |stream| stream.auto_close_after_inactivity_minutes);
+        let closes_at = now.after(Duration::from_secs(u64::from(minutes) * 60));
+        self.end(holder, Outcome::Waiting { closes_at }, now).await?;
+        Ok(closes_at)
+    }
+
+    /// Takes up a work item that waits: it is offered again at once, its attempts counted on.
+    ///
+    /// # Errors
+    /// [`PullError::NotFound`], [`PullError::NotWaiting`] (nothing changed), or the store's.
+    pub async fn revive(&self, caller: &Caller, receipt: ReceiptId, now: Timestamp) -> Result<(), PullError> {
+        self.own(caller, receipt).await?;
+        if self.store.revive(receipt, now).await? { Ok(()) } else { Err(PullError::NotWaiting) }
+    }
+
+    /// The work item, if it is one of the caller's.
+    async fn own(&self, caller: &Caller, receipt: ReceiptId) -> Result<RecordSummary, PullError> {
+        let status = self.store.receipt(receipt).await?.ok_or(PullError::NotFound)?;
+        if caller.sees(&status.summary.organization) { Ok(status.summary) } else { Err(PullError::NotFound) }
+    }
+
     async fn settle(&self, holder: Holder<'_>, outcome: Outcome, at: Timestamp) -> Result<(), PullError> {
-        let status = self.store.receipt(holder.receipt).await?.ok_or(PullError::NotFound)?;
-        if !holder.caller.sees(&status.summary.organization) {
-            return Err(PullError::NotFound);
-        }
+        self.own(holder.caller, holder.receipt).await?;
+        self.end(holder, outcome, at).await
+    }
+
+    async fn end(&self, holder: Holder<'_>, outcome: Outcome, at: Timestamp) -> Result<(), PullError> {
         let settlement = Settlement { receipt: holder.receipt, token: holder.token, at, outcome };
         match self.store.settle(vec![settlement]).await?.first() {
             Some(Settled::Done) => Ok(()),

@@ -156,3 +156,62 @@ async fn a_damaged_record_does_not_block_the_lane() {
     assert_eq!(ids(&setup.lease(call(), NOW).await.unwrap()), [receipt(2)]);
     assert_eq!(setup.store.state(1), DeliveryState::DeadLettered);
 }
+
+#[tokio::test]
+async fn an_item_that_was_set_aside_waits_until_it_is_revived_or_closes() {
+    let setup = setup();
+    let caller = everywhere();
+    setup.store.add(record_of(1, 1, "default"));
+    let items = setup.lease(call(), NOW).await.unwrap();
+    let holder = Holder { caller: &caller, receipt: items[0].id, token: items[0].lease_token };
+    let closes_at = setup.pull.wait(&setup.effective, holder, NOW).await.unwrap();
+    assert_eq!(closes_at, NOW.after(Duration::from_secs(1_440 * 60)));
+    assert_eq!(setup.store.status(receipt(1)).waiting.unwrap().closes_at, closes_at);
+    assert!(setup.lease(call(), NOW).await.unwrap().is_empty());
+    assert!(matches!(setup.pull.wait(&setup.effective, holder, NOW).await, Err(PullError::LeaseLost)));
+    assert!(matches!(setup.pull.complete(holder, NOW).await, Err(PullError::LeaseLost)));
+
+    assert!(matches!(setup.pull.revive(&caller, receipt(1), closes_at).await, Err(PullError::NotWaiting)));
+    setup.pull.revive(&caller, receipt(1), NOW).await.unwrap();
+    assert!(matches!(setup.pull.revive(&caller, receipt(1), NOW).await, Err(PullError::NotWaiting)));
+    assert!(matches!(setup.pull.revive(&caller, receipt(9), NOW).await, Err(PullError::NotFound)));
+    assert_eq!(setup.lease(call(), NOW).await.unwrap()[0].attempt, 2);
+}
+
+#[tokio::test]
+async fn the_work_stream_says_how_long_an_item_waits() {
+    let mut setup = setup();
+    let caller = everywhere();
+    for (number, minutes) in [(1, Some(7)), (2, None)] {
+        setup.store.add(record_of(number, 1, "default"));
+        let items = setup.lease(call(), NOW).await.unwrap();
+        let holder = Holder { caller: &caller, receipt: items[0].id, token: items[0].lease_token };
+        // Now, not when the item was leased; and also when it is gone.
+        let mut organization = samples::organization(1, "pull");
+        match minutes {
+            Some(minutes) => {
+                let stream = organization.work_streams.get_mut(&samples::work_stream_id()).unwrap();
+                stream.auto_close_after_inactivity_minutes = minutes;
+            }
+            None => organization.work_streams.clear(),
+        }
+        let then = samples::effective(vec![organization], Vec::new());
+        let closes_at = setup.pull.wait(&then, holder, NOW).await.unwrap();
+        assert_eq!(closes_at, NOW.after(Duration::from_secs(u64::from(minutes.unwrap_or(1_440)) * 60)));
+        setup.effective = samples::effective(vec![samples::organization(1, "pull")], Vec::new());
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_item_neither_waits_nor_is_revived() {
+    let setup = setup();
+    setup.store.add(record_of(1, 1, "default"));
+    let stranger = caller(OrganizationScope::Only([samples::organization_id(2)].into()));
+    let items = setup.lease(call(), NOW).await.unwrap();
+    let foreign = Holder { caller: &stranger, receipt: items[0].id, token: items[0].lease_token };
+    assert!(matches!(setup.pull.wait(&setup.effective, foreign, NOW).await, Err(PullError::NotFound)));
+    let own = everywhere();
+    setup.pull.wait(&setup.effective, Holder { caller: &own, ..foreign }, NOW).await.unwrap();
+    assert!(matches!(setup.pull.revive(&stranger, items[0].id, NOW).await, Err(PullError::NotFound)));
+    assert!(setup.store.status(receipt(1)).waiting.is_some());
+}

@@ -10,9 +10,9 @@ use super::samples;
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeliveryState, Entry, Lane, LaneBacklog, LaneId, LeaseRequest, LeaseToken, Leased, Leases, ListQuery, Outcome,
-    Page, Receipt, ReceiptStatus, RecordSummary, RequeueQuery, Settled, Settlement, Stats, Store, StoreError,
-    StoredRecord,
+    DeadLetters, DeliveryState, Details, Discarded, Entry, Handled, Lane, LaneBacklog, LaneId, LeaseRequest,
+    LeaseToken, Leased, Leases, ListQuery, Outcome, Page, Receipt, ReceiptStatus, RecordSummary, Settled, Settlement,
+    Stats, Store, StoreError, StoredRecord, Waiting,
 };
 
 #[derive(Default)]
@@ -41,11 +41,13 @@ struct Row {
     lease: Option<(LeaseToken, Timestamp)>,
     attempts: u32,
     last_error: Option<String>,
+    waiting: Option<Waiting>,
+    discarded: Option<Discarded>,
 }
 
 impl Row {
     fn pending(&self) -> bool {
-        matches!(self.state, DeliveryState::Accepted | DeliveryState::Delivering)
+        self.waiting.is_none() && matches!(self.state, DeliveryState::Accepted | DeliveryState::Delivering)
     }
 
     fn status(&self) -> ReceiptStatus {
@@ -67,6 +69,21 @@ impl Row {
             last_error: self.last_error.clone(),
             next_attempt_at: self.pending().then_some(self.due),
             settled_at: None,
+            waiting: self.waiting,
+            closed_after_minutes: None,
+            discarded: self.discarded.clone(),
+        }
+    }
+
+    /// A dead letter that was not discarded.
+    fn is_dead(&self) -> bool {
+        self.state == DeliveryState::DeadLettered && self.discarded.is_none()
+    }
+
+    fn is_among(&self, which: &DeadLetters) -> bool {
+        match which {
+            DeadLetters::One(id) => self.record.receipt == *id,
+            DeadLetters::Matching { filter, .. } => filter.organization.is_none_or(|id| self.record.organization == id),
         }
     }
 }
@@ -87,6 +104,8 @@ impl FakeStore {
             lease: None,
             attempts: 0,
             last_error: None,
+            waiting: None,
+            discarded: None,
             record,
         };
         kept.rows.push(row);
@@ -148,6 +167,7 @@ impl FakeStore {
             Outcome::Delivered => row.state = DeliveryState::Delivered,
             Outcome::Retry { due, error } => (row.due, row.last_error) = (due, Some(error)),
             Outcome::Released => row.attempts -= 1,
+            Outcome::Waiting { closes_at } => row.waiting = Some(Waiting { since: settlement.at, closes_at }),
             Outcome::DeadLettered { reason } => {
                 (row.state, row.last_error) = (DeliveryState::DeadLettered, Some(reason));
             }
@@ -183,7 +203,7 @@ impl Store for FakeStore {
         .boxed()
     }
 
-    fn record(&self, _id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord>, StoreError>> {
+    fn record(&self, _id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord<Details>>, StoreError>> {
         async { Ok(None) }.boxed()
     }
 
@@ -191,19 +211,41 @@ impl Store for FakeStore {
         async { Ok(Page::default()) }.boxed()
     }
 
-    fn requeue(&self, query: RequeueQuery) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn revive(&self, id: ReceiptId, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
         async move {
             let mut kept = self.kept.lock().unwrap();
-            let wanted = |row: &&mut Row| match &query {
-                RequeueQuery::One(id) => row.record.receipt == *id,
-                RequeueQuery::All { organization } => organization.is_none_or(|id| row.record.organization == id),
+            let row = kept.rows.iter_mut().find(|row| row.record.receipt == id);
+            let Some(row) = row.filter(|row| row.waiting.is_some_and(|waiting| waiting.closes_at > now)) else {
+                return Ok(false);
             };
-            let mut requeued = 0;
-            for row in kept.rows.iter_mut().filter(wanted).filter(|row| row.state == DeliveryState::DeadLettered) {
+            (row.waiting, row.due) = (None, row.record.accepted_at);
+            Ok(true)
+        }
+        .boxed()
+    }
+
+    fn requeue(&self, which: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>> {
+        async move {
+            let mut handled = Handled::default();
+            let mut kept = self.kept.lock().unwrap();
+            for row in kept.rows.iter_mut().filter(|row| row.is_dead() && row.is_among(&which)) {
                 (row.state, row.attempts, row.due) = (DeliveryState::Accepted, 0, row.record.accepted_at);
-                requeued += 1;
+                handled.count += 1;
             }
-            Ok(requeued)
+            Ok(handled)
+        }
+        .boxed()
+    }
+
+    fn discard(&self, which: DeadLetters, how: Discarded) -> BoxFuture<'_, Result<Handled, StoreError>> {
+        async move {
+            let mut handled = Handled::default();
+            let mut kept = self.kept.lock().unwrap();
+            for row in kept.rows.iter_mut().filter(|row| row.is_dead() && row.is_among(&which)) {
+                row.discarded = Some(how.clone());
+                handled.count += 1;
+            }
+            Ok(handled)
         }
         .boxed()
     }

@@ -2,12 +2,13 @@
 
 use futures_util::future::join_all;
 
-use super::{Bench, DUPLICATE_WINDOW, Engine, at, entry};
+use super::{Bench, DUPLICATE_WINDOW, Engine, all_of, at, entry};
 use crate::domain::fixtures::{self, admitted, admitted_in, admitted_with};
 use crate::domain::ids::ReceiptId;
+use crate::domain::record::RecordDetails;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeliveryState, Entry, LeaseRequest, ListQuery, Outcome, Repeat, RequeueQuery, StoreError, TraceContext,
+    DeadLetters, DeliveryState, Entry, LeaseRequest, ListQuery, Outcome, RecordFilter, Repeat, StoreError, TraceContext,
 };
 
 pub(crate) async fn an_appended_record_is_found_whole(engine: &impl Engine) {
@@ -31,7 +32,7 @@ pub(crate) async fn an_appended_record_is_found_whole(engine: &impl Engine) {
     assert_eq!(record.entity_set_name, event.entity_set_name);
     assert_eq!(record.record_id, event.record_id);
     assert_eq!(record.relationship_name, event.relationship_name);
-    assert_eq!(record.details.as_text(), Some(details));
+    assert_eq!(record.details.kept().and_then(RecordDetails::as_text), Some(details));
     assert_eq!(record.route, *admitted.route());
     assert_eq!(record.catalog_generation, fixtures::GENERATION);
     assert_eq!(record.accepted_at, at(5));
@@ -56,7 +57,8 @@ pub(crate) async fn a_repeat_gets_the_first_receipt(engine: &impl Engine) {
     assert_eq!(other.repeat(), Some(Repeat { details_differ: true }));
 
     let record = bench.0.record(first.id()).await.unwrap().unwrap();
-    assert_eq!(record.details.as_text(), Some(fixtures::details(1).as_str()), "the first details count");
+    let kept = record.details.kept().and_then(RecordDetails::as_text);
+    assert_eq!(kept, Some(fixtures::details(1).as_str()), "the first details count");
     assert_eq!(bench.0.stats().high_water_mark, 1);
     assert_eq!(bench.lease(at(62), 10).await.leased.len(), 1);
 }
@@ -119,7 +121,9 @@ pub(crate) async fn no_receipt_leads_nowhere(engine: &impl Engine) {
         let forged = ReceiptId::from_bytes(bytes);
         assert_eq!(bench.0.receipt(forged).await.unwrap(), None, "bit {bit}");
         assert_eq!(bench.0.record(forged).await.unwrap(), None, "bit {bit}");
-        assert_eq!(bench.0.requeue(RequeueQuery::One(forged)).await.unwrap(), 0);
+        assert_eq!(bench.requeue(DeadLetters::One(forged)).await.count, 0);
+        assert_eq!(bench.discard(DeadLetters::One(forged), at(0)).await.count, 0);
+        assert!(!bench.0.revive(forged, at(0)).await.unwrap());
     }
 }
 
@@ -177,18 +181,20 @@ pub(crate) async fn lists_are_filtered(engine: &impl Engine) {
             page.records.into_iter().map(|status| status.summary.receipt).collect()
         };
         assert_eq!(listed(query.clone()).await, [ids[&(2, 1, record)], ids[&(1, 2, record)], ids[&(1, 1, record)]]);
-        let in_organization = ListQuery { organization, ..query.clone() };
-        assert_eq!(listed(in_organization.clone()).await, [ids[&(1, 2, record)], ids[&(1, 1, record)]]);
-        assert_eq!(listed(ListQuery { work_stream, ..in_organization }).await, [ids[&(1, 2, record)]]);
+        let in_organization = RecordFilter { organization, ..RecordFilter::default() };
+        let filtered = |filter: RecordFilter| listed(ListQuery { filter, ..query.clone() });
+        assert_eq!(filtered(in_organization.clone()).await, [ids[&(1, 2, record)], ids[&(1, 1, record)]]);
+        assert_eq!(filtered(RecordFilter { work_stream, ..in_organization }).await, [ids[&(1, 2, record)]]);
         // A page of one, and the page behind it.
         let page = bench.list(ListQuery { limit: 1, ..query.clone() }).await;
         assert_eq!(page.records[0].summary.receipt, ids[&(2, 1, record)]);
         let page = bench.list(ListQuery { limit: 1, before: page.next, ..query.clone() }).await;
         assert_eq!(page.records[0].summary.receipt, ids[&(1, 2, record)]);
-        let elsewhere = ListQuery { organization: Some(fixtures::organization_id(9)), ..query };
-        assert_eq!(listed(elsewhere).await, []);
+        let organization = Some(fixtures::organization_id(9));
+        assert_eq!(filtered(RecordFilter { organization, ..RecordFilter::default() }).await, []);
     }
-    let all = bench.list(ListQuery { organization, limit: 100, ..ListQuery::default() }).await;
+    let filter = RecordFilter { organization, ..RecordFilter::default() };
+    let all = bench.list(ListQuery { filter, limit: 100, ..ListQuery::default() }).await;
     assert_eq!(all.records.len(), 8);
 }
 
@@ -215,7 +221,7 @@ pub(crate) async fn figures_follow_every_step(engine: &impl Engine) {
     assert_eq!((figures(), of_lane().pending), ((2, 1, 3), 1));
     bench.settle(&leases.leased[1], at(2), Outcome::Delivered).await;
     assert_eq!((figures(), of_lane().pending), ((1, 1, 3), 0));
-    bench.0.requeue(RequeueQuery::All { organization: None }).await.unwrap();
+    assert_eq!(bench.requeue(all_of(None)).await.count, 1);
     assert_eq!((figures(), of_lane().pending), ((2, 0, 3), 1));
     assert_eq!(bench.0.stats().refusing, None);
 }
@@ -230,5 +236,5 @@ pub(crate) async fn a_closed_store_takes_nothing(engine: &impl Engine) {
     assert!(matches!(bench.0.lease(request).await, Err(StoreError::Unavailable)));
     assert!(matches!(bench.0.settle(Vec::new()).await, Err(StoreError::Unavailable)));
     assert!(matches!(bench.0.receipt(id).await, Err(StoreError::Unavailable)));
-    assert!(matches!(bench.0.requeue(RequeueQuery::One(id)).await, Err(StoreError::Unavailable)));
+    assert!(matches!(bench.0.requeue(DeadLetters::One(id)).await, Err(StoreError::Unavailable)));
 }

@@ -1,17 +1,13 @@
-//! Leasing, settling, requeueing, and what of it survives a restart.
+//! Leasing, settling, and what of it survives a restart.
 
 use std::time::Duration;
 
-use super::{Bench, Engine, at, receipts};
-use crate::domain::fixtures::{self, admitted, admitted_in};
-use crate::store::{DeliveryState, LeaseToken, Outcome, RequeueQuery, Settled, Settlement};
+use super::{Bench, Engine, at, dead, receipts};
+use crate::domain::fixtures::{admitted, admitted_in};
+use crate::store::{DeadLetters, DeliveryState, Details, LeaseToken, Outcome, Settled, Settlement};
 
 fn retry(due_seconds: i64, error: &str) -> Outcome {
     Outcome::Retry { due: at(due_seconds), error: error.to_owned() }
-}
-
-fn dead(reason: &str) -> Outcome {
-    Outcome::DeadLettered { reason: reason.to_owned() }
 }
 
 pub(crate) async fn leases_go_by_arrival_over_all_lanes_of_a_group(engine: &impl Engine) {
@@ -31,7 +27,9 @@ pub(crate) async fn leases_go_by_arrival_over_all_lanes_of_a_group(engine: &impl
     assert_eq!(receipts(&rest), expected[4..]);
     let leased = &first.leased[0];
     assert_eq!((leased.attempt, leased.until), (1, at(61)));
-    assert_eq!(leased.record, bench.0.record(expected[0]).await.unwrap().unwrap());
+    let looked_up = bench.0.record(expected[0]).await.unwrap().unwrap();
+    assert_eq!(looked_up.details, Details::Kept(leased.record.details.clone()));
+    assert_eq!(looked_up.whole().as_ref(), Some(&leased.record));
     assert!(bench.lease_from(vec![Vec::new()], at(1), 5).await.leased.is_empty());
     assert!(bench.lease(at(1), 0).await.leased.is_empty());
 }
@@ -97,7 +95,7 @@ pub(crate) async fn delivered_is_the_end(engine: &impl Engine) {
     let none = bench.lease(at(1_000), 5).await;
     assert!(none.leased.is_empty());
     assert_eq!(none.next_due, None);
-    assert_eq!(bench.0.requeue(RequeueQuery::One(id)).await.unwrap(), 0);
+    assert_eq!(bench.requeue(DeadLetters::One(id)).await.count, 0);
     // It is still known, and repeated calls still get its receipt.
     assert_eq!(bench.append(admitted(1)).await.id(), id);
 }
@@ -159,46 +157,6 @@ pub(crate) async fn a_released_record_is_due_at_once_and_was_not_tried(engine: &
     assert_eq!(bench.settle(&leased, at(2), Outcome::Delivered).await, Settled::LeaseLost);
     let again = bench.lease(at(2), 5).await.leased.remove(0);
     assert_eq!((again.record.receipt, again.attempt), (id, 1));
-}
-
-pub(crate) async fn a_dead_letter_can_be_requeued(engine: &impl Engine) {
-    let bench = Bench::open(engine).await;
-    let id = bench.append(admitted(1)).await.id();
-    assert_eq!(bench.0.requeue(RequeueQuery::One(id)).await.unwrap(), 0, "it is no dead letter");
-    let leased = bench.lease(at(1), 5).await.leased.remove(0);
-    assert_eq!(bench.settle(&leased, at(2), dead("400 from the consumer")).await, Settled::Done);
-    let status = bench.status(id).await;
-    assert_eq!((status.state, status.attempts), (DeliveryState::DeadLettered, 1));
-    assert_eq!(status.last_error.as_deref(), Some("400 from the consumer"));
-    assert_eq!((status.next_attempt_at, status.settled_at), (None, Some(at(2))));
-    assert!(bench.lease(at(1_000), 5).await.leased.is_empty());
-
-    assert_eq!(bench.0.requeue(RequeueQuery::One(id)).await.unwrap(), 1);
-    assert_eq!(bench.0.requeue(RequeueQuery::One(id)).await.unwrap(), 0);
-    let status = bench.status(id).await;
-    assert_eq!((status.state, status.attempts), (DeliveryState::Accepted, 0));
-    let again = bench.lease(at(3), 5).await.leased.remove(0);
-    assert_eq!((again.record.receipt, again.attempt), (id, 1));
-    assert_eq!(bench.settle(&leased, at(4), Outcome::Delivered).await, Settled::LeaseLost);
-}
-
-pub(crate) async fn requeueing_all_stays_within_the_organization(engine: &impl Engine) {
-    let bench = Bench::open(engine).await;
-    for record in 1..=6 {
-        bench.append(admitted_in(1 + record % 2, 1, record)).await;
-    }
-    for leased in &bench.lease(at(1), 6).await.leased {
-        bench.settle(leased, at(2), dead("no")).await;
-    }
-    let of = |organization| RequeueQuery::All { organization };
-    assert_eq!(bench.0.requeue(of(Some(fixtures::organization_id(2)))).await.unwrap(), 3);
-    assert_eq!(bench.0.stats().dead_lettered, 3);
-    let leased = bench.lease(at(3), 10).await.leased;
-    assert!(leased.iter().all(|leased| leased.record.organization == fixtures::organization_id(2)));
-    assert_eq!(leased.len(), 3);
-    assert_eq!(bench.0.requeue(of(Some(fixtures::organization_id(9)))).await.unwrap(), 0);
-    assert_eq!(bench.0.requeue(of(None)).await.unwrap(), 3);
-    assert_eq!(bench.lease(at(3), 10).await.leased.len(), 3);
 }
 
 pub(crate) async fn everything_survives_a_restart(engine: &impl Engine) {

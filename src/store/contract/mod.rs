@@ -1,12 +1,16 @@
 //! The test suite that every engine passes.
 //!
 //! An engine's tests implement [`Engine`] and write `store_contract!(NewEngine::new())`: one test per case of
-//! [`cases`], and [`model`], which runs random operations against the engine and a simple model of it side by side.
-//! Nothing here sleeps: time is what the calls say it is.
+//! its modules, and [`model`], which runs random operations against the engine and a simple model of it side by side.
+//! Nothing here sleeps: time is what the calls say it is, and what an engine does by itself as time goes by it does here
+//! when [`Engine::sweep`] says what time it is.
 
 pub(crate) mod cases;
+pub(crate) mod dead_letters;
+pub(crate) mod forgetting;
 pub(crate) mod lifecycle;
 pub(crate) mod model;
+pub(crate) mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,26 +18,53 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Entry, LaneId, LeaseRequest, Leased, Leases, ListQuery, Outcome, Page, Receipt, ReceiptStatus, Settled, Settlement,
-    Store, TraceContext,
+    DeadLetters, Discarded, Entry, Handled, LaneId, LeaseRequest, Leased, Leases, ListQuery, MAX_HANDLED, Outcome,
+    Page, Receipt, ReceiptStatus, RecordFilter, Settled, Settlement, Store, TraceContext,
 };
+use crate::config::settings::RetentionSettings;
 use crate::domain::admission::Admitted;
-use crate::domain::ids::ReceiptId;
+use crate::domain::ids::{OrganizationId, ReceiptId};
 use crate::domain::time::Timestamp;
 
 /// How long an engine under test recognizes repeats.
 pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// How long an engine under test keeps what.
+pub(crate) const RETENTION: RetentionSettings = RetentionSettings {
+    delivered: Duration::from_secs(40 * DAY),
+    delivered_details: Duration::from_secs(35 * DAY),
+    dead_letters: Duration::from_secs(50 * DAY),
+    accepted: Some(Duration::from_secs(60 * DAY)),
+    audit: Duration::from_secs(365 * DAY),
+    trim_when_full: true,
+};
+
+/// A day in seconds.
+pub(crate) const DAY: u64 = 24 * 60 * 60;
+
 /// An engine with data of its own, empty at first, gone when this is dropped.
 pub(crate) trait Engine {
-    /// Opens the store on that data, with [`DUPLICATE_WINDOW`]. It is called again only after the earlier one closed.
+    /// Opens the store on that data, with [`DUPLICATE_WINDOW`] and [`RETENTION`]. It is called again only after the
+    /// earlier one closed.
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;
+
+    /// Has the open store do all that time has brought about by now; without this call it does nothing by itself.
+    fn sweep(&self, now: Timestamp) -> BoxFuture<'_, Swept>;
+}
+
+/// How many records a sweep did something to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Swept {
+    pub(crate) closed: u64,
+    pub(crate) given_up: u64,
+    pub(crate) trimmed: u64,
+    pub(crate) deleted: u64,
 }
 
 /// One test per case, each with an engine of its own.
 macro_rules! store_contract {
     ($make:expr) => {
-        $crate::store::contract::store_contract!(@cases $make;
+        $crate::store::contract::store_contract!(@of cases, $make;
             an_appended_record_is_found_whole,
             a_repeat_gets_the_first_receipt,
             repeats_at_one_moment_make_one_record,
@@ -46,7 +77,7 @@ macro_rules! store_contract {
             figures_follow_every_step,
             a_closed_store_takes_nothing,
         );
-        $crate::store::contract::store_contract!(@lifecycle $make;
+        $crate::store::contract::store_contract!(@of lifecycle, $make;
             leases_go_by_arrival_over_all_lanes_of_a_group,
             an_earlier_group_is_emptied_first,
             a_leased_record_is_not_handed_out_again,
@@ -56,10 +87,32 @@ macro_rules! store_contract {
             answers_stand_in_the_order_of_the_settlements,
             a_retry_waits_until_it_is_due_and_keeps_its_reason,
             a_released_record_is_due_at_once_and_was_not_tried,
-            a_dead_letter_can_be_requeued,
-            requeueing_all_stays_within_the_organization,
             everything_survives_a_restart,
             repeats_are_known_after_a_restart,
+        );
+        $crate::store::contract::store_contract!(@of waiting, $make;
+            a_waiting_record_is_not_offered_and_says_when_it_closes,
+            a_revived_record_is_offered_again_with_its_attempts,
+            what_has_waited_long_enough_is_closed_for_good,
+            waiting_survives_a_restart,
+            only_what_waits_is_closed,
+        );
+        $crate::store::contract::store_contract!(@of dead_letters, $make;
+            a_dead_letter_can_be_requeued,
+            requeueing_all_stays_within_the_organization,
+            dead_letters_are_handled_in_pages,
+            dead_letters_are_found_by_what_they_are_like,
+            a_discarded_dead_letter_stays_and_is_none_any_more,
+        );
+        $crate::store::contract::store_contract!(@of forgetting, $make;
+            delivered_records_are_trimmed_and_then_deleted,
+            a_repeat_finds_its_trimmed_first,
+            dead_letters_are_deleted_in_their_time,
+            what_is_pending_or_waits_is_never_deleted,
+            what_is_pending_for_too_long_becomes_a_dead_letter,
+            the_newest_record_stays,
+            records_delivered_out_of_order_are_all_forgotten,
+            a_clock_that_went_back_by_years_finds_no_deleted_first,
         );
 
         #[test]
@@ -67,16 +120,10 @@ macro_rules! store_contract {
             $crate::store::contract::model::agrees(|| $make);
         }
     };
-    (@cases $make:expr; $($case:ident),* $(,)?) => {
+    (@of $module:ident, $make:expr; $($case:ident),* $(,)?) => {
         $(#[tokio::test]
         async fn $case() {
-            $crate::store::contract::cases::$case(&$make).await;
-        })*
-    };
-    (@lifecycle $make:expr; $($case:ident),* $(,)?) => {
-        $(#[tokio::test]
-        async fn $case() {
-            $crate::store::contract::lifecycle::$case(&$make).await;
+            $crate::store::contract::$module::$case(&$make).await;
         })*
     };
 }
@@ -150,9 +197,45 @@ impl Bench {
         self.0.receipt(id).await.unwrap().unwrap()
     }
 
+    /// Leases the oldest due record of all lanes, and settles it at the same moment.
+    pub(crate) async fn settle_next(&self, now: Timestamp, outcome: Outcome) -> ReceiptId {
+        let leased = self.lease(now, 1).await.leased.remove(0);
+        assert_eq!(self.settle(&leased, now, outcome).await, Settled::Done);
+        leased.record.receipt
+    }
+
+    pub(crate) async fn requeue(&self, which: DeadLetters) -> Handled {
+        self.0.requeue(which).await.unwrap()
+    }
+
+    pub(crate) async fn discard(&self, which: DeadLetters, at: Timestamp) -> Handled {
+        self.0.discard(which, discarding(at)).await.unwrap()
+    }
+
     pub(crate) async fn list(&self, query: ListQuery) -> Page {
         self.0.list(query).await.unwrap()
     }
+}
+
+/// How tests discard.
+pub(crate) fn discarding(at: Timestamp) -> Discarded {
+    Discarded { at, by: "Ada".to_owned(), reason: "a test record".to_owned() }
+}
+
+/// An outcome that gives up.
+pub(crate) fn dead(reason: &str) -> Outcome {
+    Outcome::DeadLettered { reason: reason.to_owned() }
+}
+
+/// Every dead letter of an organization (`None`: of all), as many as one call takes.
+pub(crate) fn all_of(organization: Option<OrganizationId>) -> DeadLetters {
+    let filter = RecordFilter { organization, ..RecordFilter::default() };
+    DeadLetters::Matching { filter, after: None, limit: MAX_HANDLED }
+}
+
+/// The moment so many days after the tests begin.
+pub(crate) fn day(days: u64) -> Timestamp {
+    at(0).after(Duration::from_secs(days * DAY))
 }
 
 /// The receipts of leases, in order.

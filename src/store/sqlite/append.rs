@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use super::batch::Batch;
+use super::deleted;
 use super::duplicates::Seen;
 use super::error::Fault;
 use super::row::{self, NewRecord};
@@ -46,12 +47,14 @@ impl Batch<'_> {
         };
         let first = match row::read(self.conn, &self.ledger.mask, seen.seq)? {
             Ok(first) => first,
+            // A clock that went far back can make a record seem younger than when it was deleted.
+            Err(_) if deleted::covers(self.conn, seen.seq)? => return Ok(None),
             Err(damage) => return Err(Fault::Command(damage.into())),
         };
         if first.key != new.key {
             return Err(Fault::IndexWrong(format!("a key leads to record {}, which has another", seen.seq)));
         }
-        let details_differ = first.record.details.as_bytes() != new.details();
+        let details_differ = first.record.details.differ_from(new.details());
         let repeat = Some(Repeat { details_differ });
         Ok(Some(Appended { seq: first.seq, random: first.random, lane: first.lane, repeat }))
     }
@@ -77,9 +80,21 @@ impl Batch<'_> {
 
     /// Makes a record pending, untried and due at once.
     pub(super) fn insert_pending(&mut self, lane: LaneId, seq: i64, last_error: Option<&str>) -> rusqlite::Result<()> {
+        self.insert_pending_after((lane, seq), 0, last_error)
+    }
+
+    /// Makes a record pending and due at once, after so many attempts.
+    pub(super) fn insert_pending_after(
+        &mut self,
+        (lane, seq): (LaneId, i64),
+        attempts: u32,
+        last_error: Option<&str>,
+    ) -> rusqlite::Result<()> {
         self.conn
-            .prepare_cached("insert into pending (lane, seq, due_at, attempts, last_error) values (?1, ?2, ?3, 0, ?4)")?
-            .execute(params![lane.0, seq, DUE_AT_ONCE, last_error])?;
+            .prepare_cached(
+                "insert into pending (lane, seq, due_at, attempts, last_error) values (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![lane.0, seq, DUE_AT_ONCE, attempts, last_error])?;
         self.note_pending(lane, DUE_AT_ONCE);
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::board::Figures;
-use super::duplicates::{Lookup, Seen};
+use super::duplicates::{KeyChanges, Lookup, Seen};
 use super::row::DuplicateKey;
 use crate::store::receipt_id::ReceiptMask;
 use crate::store::{Lane, LaneBacklog, LaneId};
@@ -27,6 +27,17 @@ impl Tally {
     pub(super) const fn add(&mut self, seq: i64) {
         self.count = self.count.wrapping_add(1);
         self.sum = self.sum.wrapping_add(seq);
+    }
+
+    /// Counts one record less.
+    pub(super) const fn remove(&mut self, seq: i64) {
+        self.count = self.count.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(seq);
+    }
+
+    /// This one without the other.
+    pub(super) const fn minus(self, other: Self) -> Self {
+        Self { count: self.count.wrapping_sub(other.count), sum: self.sum.wrapping_sub(other.sum) }
     }
 
     /// Both together.
@@ -47,6 +58,8 @@ impl Tally {
 pub(super) struct Ledger {
     pub(super) mask: ReceiptMask,
     pub(super) duplicate_window: Duration,
+    /// Whether the details of a record go with its delivery.
+    pub(super) trim_at_delivery: bool,
     pub(super) lanes: HashMap<Lane, LaneId>,
     pub(super) high_water: i64,
     pub(super) delivered: Tally,
@@ -61,8 +74,11 @@ pub(super) struct Changes {
     pub(super) appended: i64,
     pub(super) new_lanes: HashMap<Lane, LaneId>,
     pub(super) new_keys: HashMap<DuplicateKey, Seen>,
+    /// The keys of records that were deleted.
+    pub(super) forgotten_keys: Vec<(DuplicateKey, i64)>,
     /// By how much each lane's pending records change.
     pending: HashMap<LaneId, i64>,
+    waiting: i64,
     dead_lettered: i64,
     delivered: Tally,
     /// `None`: the lane must be looked through again.
@@ -103,14 +119,24 @@ impl<'a> Batch<'a> {
         self.note_due(lane, due);
     }
 
-    /// A pending record of this lane was settled.
-    pub(super) fn note_settled(&mut self, lane: LaneId) {
+    /// A pending record of this lane is not pending any more.
+    pub(super) fn note_not_pending(&mut self, lane: LaneId) {
         *self.changes.pending.entry(lane).or_default() -= 1;
     }
 
-    /// A pending record was delivered.
+    /// A record was delivered.
     pub(super) const fn note_delivered(&mut self, seq: i64) {
         self.changes.delivered.add(seq);
+    }
+
+    /// A delivered record was deleted.
+    pub(super) const fn note_delivered_deleted(&mut self, seq: i64) {
+        self.changes.delivered.remove(seq);
+    }
+
+    /// Waiting records came (1) or went (-1).
+    pub(super) const fn note_waiting(&mut self, change: i64) {
+        self.changes.waiting += change;
     }
 
     /// Dead letters came (1) or went (-1).
@@ -140,11 +166,13 @@ impl<'a> Batch<'a> {
 }
 
 impl Changes {
-    /// Makes the ledger and the figures true again, after the commit. Answers the keys that are to be remembered.
-    pub(super) fn apply(self, ledger: &mut Ledger, figures: &mut Figures) -> HashMap<DuplicateKey, Seen> {
+    /// Makes the ledger and the figures true again, after the commit. Answers the keys that are to be remembered, and
+    /// those that are to be forgotten.
+    pub(super) fn apply(self, ledger: &mut Ledger, figures: &mut Figures) -> KeyChanges {
         ledger.high_water += self.appended;
         ledger.delivered = ledger.delivered.plus(self.delivered);
         figures.high_water = ledger.high_water;
+        figures.waiting = figures.waiting.saturating_add_signed(self.waiting);
         figures.dead_lettered = figures.dead_lettered.saturating_add_signed(self.dead_lettered);
         let mut new_lanes: Vec<_> = self.new_lanes.into_iter().collect();
         new_lanes.sort_unstable_by_key(|(_, id)| *id);
@@ -164,6 +192,6 @@ impl Changes {
                 None => ledger.quiet_until.remove(&lane),
             };
         }
-        self.new_keys
+        KeyChanges { new: self.new_keys, forgotten: self.forgotten_keys }
     }
 }

@@ -1,13 +1,12 @@
-//! What the store knows about itself without asking the disk: figures, lanes, free space, whether it still writes.
+//! What the store knows about itself without asking the disk: figures, lanes, whether it still writes.
 //!
 //! The writer brings it up to date after each commit and before it answers, so whoever holds a receipt sees its record
 //! counted. Everybody reads.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
+use super::space::Space;
 use crate::store::{LaneBacklog, LaneId, Refusing, Stats, StoreError};
 
 /// Locks a mutex. A panic of another holder is no reason to stop reading: whoever panics breaks the store for good.
@@ -34,6 +33,8 @@ pub(super) struct Figures {
     pub(super) lanes: Vec<LaneBacklog>,
     /// All of their pending records together.
     pub(super) pending: u64,
+    /// Waiting records.
+    pub(super) waiting: u64,
     /// Dead letters.
     pub(super) dead_lettered: u64,
     /// The newest record's sequence number.
@@ -80,6 +81,11 @@ impl Board {
         let place = Place(Arc::clone(self));
         let before = self.waiting_appends.fetch_add(1, Ordering::AcqRel);
         if before < self.max_waiting_appends { Ok(place) } else { Err(self.overloaded()) }
+    }
+
+    /// Whether appends wait for the disk.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting_appends.load(Ordering::Acquire) > 0
     }
 
     /// The error of an append that finds no place.
@@ -145,78 +151,13 @@ impl Board {
         };
         Stats {
             pending: figures.pending,
+            waiting: figures.waiting,
             dead_lettered: figures.dead_lettered,
             high_water_mark: figures.high_water.cast_unsigned(),
             free_bytes_above_reserve,
             refusing,
         }
     }
-}
-
-/// There is no room for a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NoRoom {
-    /// What is free.
-    pub(super) free_bytes: u64,
-    /// What is kept.
-    pub(super) reserve_bytes: u64,
-}
-
-/// Free space on the data directory's disk, as last looked at.
-#[derive(Debug)]
-pub(super) struct Space {
-    dir: PathBuf,
-    reserve_bytes: u64,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    free_bytes: u64,
-    at: Instant,
-}
-
-impl Space {
-    /// The space around a directory.
-    pub(super) fn around(dir: PathBuf, reserve_bytes: u64) -> std::io::Result<Self> {
-        let seen = Seen { free_bytes: free_bytes(&dir)?, at: Instant::now() };
-        Ok(Self { dir, reserve_bytes, seen: Mutex::new(seen) })
-    }
-
-    /// Whether a record may be written; looks again when the last look is older than `max_age`.
-    pub(super) fn check(&self, max_age: Duration) -> Result<(), NoRoom> {
-        let mut seen = *lock(&self.seen);
-        if seen.at.elapsed() >= max_age {
-            // Without the lock: on a disk that hangs, this hangs, and whoever asks for figures must not.
-            match free_bytes(&self.dir) {
-                Ok(free_bytes) => {
-                    seen = Seen { free_bytes, at: Instant::now() };
-                    *lock(&self.seen) = seen;
-                }
-                // The next write will tell what is wrong with the disk.
-                Err(error) => tracing::warn!(%error, "cannot tell how much disk space is free"),
-            }
-        }
-        if seen.free_bytes > self.reserve_bytes { Ok(()) } else { Err(self.no_room(seen)) }
-    }
-
-    /// How it was at the last look, for a write that found no room.
-    pub(super) fn as_last_seen(&self) -> NoRoom {
-        self.no_room(*lock(&self.seen))
-    }
-
-    const fn no_room(&self, seen: Seen) -> NoRoom {
-        NoRoom { free_bytes: seen.free_bytes, reserve_bytes: self.reserve_bytes }
-    }
-
-    fn free_above_reserve(&self) -> u64 {
-        lock(&self.seen).free_bytes.saturating_sub(self.reserve_bytes)
-    }
-}
-
-fn free_bytes(dir: &std::path::Path) -> std::io::Result<u64> {
-    let stat = rustix::fs::statvfs(dir)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Breaks the store when the thread that holds it ends by a panic: what it was doing is unknown.

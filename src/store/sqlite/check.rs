@@ -2,11 +2,12 @@
 //!
 //! * The newest record must be the one that the mark in `records.db` names, and not older than the mark in its own file
 //!   and than what the index has seen; otherwise records were lost, and the start says which.
-//! * The newest records are contiguous, and their checksums match.
-//! * Pending, delivered and dead-lettered records together are all records: as many, and with the same sum of sequence
-//!   numbers. A record that vanished from its table, and would neither be delivered nor be missed, shows here.
+//! * The newest records are contiguous but for those that were deleted, and their checksums match.
+//! * Pending, waiting, delivered, dead-lettered and deleted records together are all records: as many, and with the same
+//!   sum of sequence numbers. A record that vanished from its table, and would neither be delivered nor be missed, shows
+//!   here. Which one it is takes a pass over everything, which only a start that is refused anyway makes.
 //!
-//! All of it takes one pass over what is pending or given up, and nothing over what is delivered.
+//! All of it takes one pass over what is pending, waiting or given up, and nothing over what is delivered.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,6 +17,7 @@ use rusqlite::Connection;
 
 use super::batch::{Ledger, Tally};
 use super::board::Figures;
+use super::deleted::Ranges;
 use super::error::OpenError;
 use super::mark::{Mark, MarkFile};
 use super::row::{self, COLUMNS};
@@ -45,12 +47,19 @@ pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<Meta> {
     )
 }
 
+/// The settings that the writer goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) duplicate_window: Duration,
+    pub(super) trim_at_delivery: bool,
+}
+
 /// Checks the store, and answers what the writer has to know and what the board shows.
 pub(super) fn check(
     conn: &Connection,
     file: &Path,
     meta: &Meta,
-    (mark, duplicate_window): (&MarkFile, Duration),
+    (mark, rules): (&MarkFile, Rules),
 ) -> Result<(Ledger, Figures), OpenError> {
     // With another secret every receipt that was given out would seem unknown.
     if crc32fast::hash(&meta.secret) != meta.secret_crc {
@@ -59,34 +68,80 @@ pub(super) fn check(
     let mask = ReceiptMask::new(&meta.secret);
     check_newest(conn, file, meta.high_water)?;
     check_mark(file, meta.high_water, mark)?;
-    check_tail(conn, file, (&mask, meta.high_water))?;
+    let damaged = OpenError::sqlite(file);
+    let deleted = Ranges::read(conn, meta.high_water)
+        .map_err(&damaged)?
+        .map_err(|detail| OpenError::inconsistent(file, detail))?;
+    check_tail(conn, file, (&mask, meta.high_water), &deleted)?;
 
     let lanes = read_lanes(conn, file)?;
     let by_lane = lanes.iter().map(|backlog| (backlog.lane.clone(), backlog.id)).collect();
     let mut figures = Figures { lanes, high_water: meta.high_water, ..Figures::default() };
     let pending = count_pending(conn, file, &mut figures)?;
-    let dead = tally(conn, "select seq from dead_letters").map_err(OpenError::sqlite(file))?;
+    let waiting = tally(conn, "select seq from waiting").map_err(&damaged)?;
+    let dead = tally(conn, "select seq from dead_letters").map_err(&damaged)?;
+    let discarded = tally(conn, "select seq from discarded").map_err(&damaged)?;
     figures.pending = pending.count.cast_unsigned();
+    figures.waiting = waiting.count.cast_unsigned();
     figures.dead_lettered = dead.count.cast_unsigned();
 
-    let accounted = pending.plus(dead).plus(meta.delivered);
+    let accounted = pending.plus(waiting).plus(dead).plus(discarded).plus(deleted.tally()).plus(meta.delivered);
     let all = Tally::of_all_up_to(meta.high_water);
     if accounted != all {
         let detail = format!(
-            "of {} records {} are pending, {} delivered and {} dead letters (sums of their numbers: {} and {})",
-            all.count, pending.count, meta.delivered.count, dead.count, all.sum, accounted.sum
+            "of {} records {} are pending, {} waiting, {} delivered, {} dead letters, {} of them discarded, and {} were \
+             deleted (sums of their numbers: {} and {}){}",
+            all.count,
+            pending.count,
+            waiting.count,
+            meta.delivered.count,
+            dead.count + discarded.count,
+            discarded.count,
+            deleted.tally().count,
+            all.sum,
+            accounted.sum,
+            first_stray(conn, meta.high_water, &deleted).map_err(&damaged)?
         );
         return Err(OpenError::inconsistent(file, detail));
     }
     let ledger = Ledger {
         mask,
-        duplicate_window,
+        duplicate_window: rules.duplicate_window,
+        trim_at_delivery: rules.trim_at_delivery,
         lanes: by_lane,
         high_water: meta.high_water,
         delivered: meta.delivered,
         quiet_until: HashMap::new(),
     };
     Ok((ledger, figures))
+}
+
+/// Which record it is that is in no state, or in two: the first of them, in words.
+fn first_stray(conn: &Connection, high_water: i64, deleted: &Ranges) -> rusqlite::Result<String> {
+    let mut select = conn.prepare(
+        "select seq from pending union all select seq from waiting union all select seq from delivered \
+         union all select seq from dead_letters union all select seq from discarded order by seq",
+    )?;
+    let mut rows = select.query([])?;
+    let mut before = 0;
+    let mut next = || -> rusqlite::Result<Option<i64>> { rows.next()?.map(|row| row.get(0)).transpose() };
+    loop {
+        let found = next()?;
+        let seq = found.unwrap_or(high_water + 1);
+        if let Some(missing) = deleted.first_kept(before + 1, seq - 1) {
+            return Ok(format!("; record {} is in none of these states", missing.first));
+        }
+        if seq == before {
+            return Ok(format!("; record {seq} is in two of these states"));
+        }
+        if found.is_some() && deleted.first_kept(seq, seq).is_none() {
+            return Ok(format!("; record {seq} is in one of these states, and deleted"));
+        }
+        if found.is_none() || seq > high_water {
+            return Ok(String::new());
+        }
+        before = seq;
+    }
 }
 
 /// The error of records that are gone.
@@ -123,27 +178,35 @@ fn check_mark(file: &Path, high_water: i64, mark: &MarkFile) -> Result<(), OpenE
     }
 }
 
-fn check_tail(conn: &Connection, file: &Path, (mask, high_water): (&ReceiptMask, i64)) -> Result<(), OpenError> {
+fn check_tail(
+    conn: &Connection,
+    file: &Path,
+    (mask, high_water): (&ReceiptMask, i64),
+    deleted: &Ranges,
+) -> Result<(), OpenError> {
     let damaged = OpenError::sqlite(file);
     let sql = format!(
         "select {COLUMNS} from records r left join lanes l on l.id = r.lane order by r.seq desc limit {VERIFIED_RECORDS}"
     );
     let mut select = conn.prepare(&sql).map_err(&damaged)?;
     let mut rows = select.query([]).map_err(&damaged)?;
-    let mut expected = high_water;
+    let all_deleted = |from: i64, to: i64| match deleted.first_kept(from, to) {
+        Some(gone) => Err(lost(file, gone.first, gone.last)),
+        None => Ok(()),
+    };
+    let (mut expected, mut verified) = (high_water, 0);
     while let Some(row) = rows.next().map_err(&damaged)? {
         let seq: i64 = row.get(0).map_err(&damaged)?;
-        if seq != expected {
-            return Err(lost(file, seq + 1, expected));
+        all_deleted(seq + 1, expected)?;
+        if deleted.first_kept(seq, seq).is_none() {
+            return Err(OpenError::inconsistent(file, format!("record {seq} is there although it was deleted")));
         }
         row::decode(row, mask, seq).map_err(|damage| OpenError::inconsistent(file, damage.to_string()))?;
-        expected -= 1;
+        expected = seq - 1;
+        verified += 1;
     }
     // Fewer rows than were asked for: then they must reach down to the first record.
-    if expected > 0 && high_water - expected < VERIFIED_RECORDS {
-        return Err(lost(file, 1, expected));
-    }
-    Ok(())
+    if verified < VERIFIED_RECORDS { all_deleted(1, expected) } else { Ok(()) }
 }
 
 fn read_lanes(conn: &Connection, file: &Path) -> Result<Vec<LaneBacklog>, OpenError> {

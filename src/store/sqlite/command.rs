@@ -4,10 +4,15 @@ use tokio::sync::oneshot;
 
 use super::append::Appended;
 use super::batch::Batch;
-use super::board::{NoRoom, Place};
+use super::board::Place;
+use super::dead_letters::Chosen;
 use super::error::Fault;
 use super::row::NewRecord;
-use crate::store::{LeaseRequest, Leases, RequeueQuery, Settled, Settlement, StoreError};
+use super::space::NoRoom;
+use super::sweep::Slice;
+use crate::domain::ids::ReceiptId;
+use crate::domain::time::Timestamp;
+use crate::store::{Discarded, LeaseRequest, Leases, Settled, Settlement, StoreError};
 
 /// A command on its way through the writer.
 pub(super) enum Command {
@@ -17,28 +22,16 @@ pub(super) enum Command {
     Lease(Job<LeaseRequest, Leases>),
     /// End leases.
     Settle(Job<Vec<Settlement>, Vec<Settled>>),
+    /// Make a waiting record pending again.
+    Revive(Job<(ReceiptId, Timestamp), bool>),
     /// Make dead letters pending again.
-    Requeue(Job<Requeue, u64>),
+    Requeue(Job<Chosen, u64>),
+    /// Put dead letters away.
+    Discard(Job<(Chosen, Discarded), u64>),
+    /// Do what time has brought about.
+    Sweep(Job<Slice, u64>),
     /// Finish what is here, and close.
     Close,
-}
-
-/// A requeue, which may take several transactions.
-pub(super) struct Requeue {
-    query: RequeueQuery,
-    /// Everything up to here is done.
-    after: i64,
-    /// How much that was.
-    done: u64,
-    /// What this batch adds.
-    step: Option<super::settle::Requeued>,
-}
-
-impl Requeue {
-    /// Nothing of it is done yet.
-    pub(super) const fn new(query: RequeueQuery) -> Self {
-        Self { query, after: 0, done: 0, step: None }
-    }
 }
 
 /// Some input, and the asker who waits for the outcome.
@@ -111,20 +104,16 @@ impl Command {
             Self::Lease(job) if job.reply.is_closed() => Ok(()),
             Self::Lease(job) => job.run(|request| batch.lease(request)),
             Self::Settle(job) => job.run(|settlements| batch.settle(settlements)),
-            Self::Requeue(job) => job.run(|requeue| {
-                let step = match &requeue.query {
-                    RequeueQuery::One(receipt) => batch.requeue_one(receipt)?,
-                    RequeueQuery::All { organization } => batch.requeue_all(organization.as_ref(), requeue.after)?,
-                };
-                requeue.step = Some(step);
-                Ok(requeue.done + step.count)
-            }),
+            Self::Revive(job) => job.run(|(receipt, now)| batch.revive(receipt, *now)),
+            Self::Requeue(job) => job.run(|chosen| batch.requeue(chosen)),
+            Self::Discard(job) => job.run(|(chosen, how)| batch.discard(chosen, how)),
+            Self::Sweep(job) => job.run(|slice| batch.sweep(slice)),
             Self::Close => Ok(()),
         }
     }
 
-    /// Answers, after the commit (or its failure). What is left to do comes back.
-    pub(super) fn answer(self, failure: Option<&Failure>) -> Option<Self> {
+    /// Answers, after the commit (or its failure).
+    pub(super) fn answer(self, failure: Option<&Failure>) {
         match self {
             Self::Append(job, place) => {
                 job.answer(failure);
@@ -132,20 +121,12 @@ impl Command {
             }
             Self::Lease(job) => job.answer(failure),
             Self::Settle(job) => job.answer(failure),
-            Self::Requeue(mut job) => {
-                if let (None, Some(step)) = (failure, job.input.step.take())
-                    && let Some(after) = step.after
-                {
-                    job.input.after = after;
-                    job.input.done += step.count;
-                    job.outcome = None;
-                    return Some(Self::Requeue(job));
-                }
-                job.answer(failure);
-            }
+            Self::Revive(job) => job.answer(failure),
+            Self::Requeue(job) => job.answer(failure),
+            Self::Discard(job) => job.answer(failure),
+            Self::Sweep(job) => job.answer(failure),
             Self::Close => {}
         }
-        None
     }
 
     /// About how many bytes it adds to the log.
@@ -155,7 +136,10 @@ impl Command {
             Self::Append(job, _) => job.input.details().len() + ROW_BYTES,
             Self::Lease(job) => job.input.max.min(super::lease::MAX_LEASED_RECORDS) * ROW_BYTES,
             Self::Settle(job) => job.input.len() * ROW_BYTES,
-            Self::Requeue(_) => super::settle::REQUEUED_AT_ONCE * ROW_BYTES,
+            Self::Revive(_) => ROW_BYTES,
+            Self::Requeue(job) => job.input.len() * ROW_BYTES,
+            Self::Discard(job) => job.input.0.len() * ROW_BYTES,
+            Self::Sweep(job) => job.input.len() * ROW_BYTES,
             Self::Close => 0,
         }
     }

@@ -6,7 +6,8 @@
 //!
 //! A key leaves memory only after the merge that carried it has committed, and a [`Lookup`] holds the memory's lock
 //! from before its first look into the index to its last: it cannot miss a key that is on its way from one to the
-//! other.
+//! other. The key of a deleted record leaves memory with the commit, and the index with the next merge; until then it is
+//! too old to count.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -42,6 +43,21 @@ pub(super) struct Recent {
     pub(super) keys: HashMap<DuplicateKey, Seen>,
     /// Every key of the records up to this one is here or in the index.
     pub(super) newest: i64,
+    /// The keys of deleted records, which the index may still have.
+    pub(super) forgotten: Vec<(DuplicateKey, i64)>,
+}
+
+/// A forgotten key counts as so many when it is time for a merge: those that a stop finds in memory stay in the index,
+/// so there should be few.
+const FORGOTTEN_WEIGHT: usize = 16;
+
+/// What a commit changed about keys.
+#[derive(Debug, Default)]
+pub(super) struct KeyChanges {
+    /// The keys of new records.
+    pub(super) new: HashMap<DuplicateKey, Seen>,
+    /// The keys of deleted records.
+    pub(super) forgotten: Vec<(DuplicateKey, i64)>,
 }
 
 /// The keys that the writer adds and the merge takes away.
@@ -64,12 +80,19 @@ impl Duplicates {
         Lookup { recent: self.recent(), index, snapshot: None }
     }
 
-    /// Adds what was committed.
-    pub(super) fn add(&self, keys: HashMap<DuplicateKey, Seen>, newest: i64) -> usize {
+    /// Follows a commit. Answers how many keys wait for a merge.
+    pub(super) fn apply(&self, changes: KeyChanges, newest: i64) -> usize {
         let mut recent = self.recent();
-        recent.keys.extend(keys);
+        recent.keys.extend(changes.new);
         recent.newest = newest;
-        recent.keys.len()
+        for (key, seq) in changes.forgotten {
+            if recent.keys.get(&key).is_some_and(|seen| seen.seq == seq) {
+                recent.keys.remove(&key);
+            }
+            // A merge may just be carrying it over, so it also counts as one that the index has.
+            recent.forgotten.push((key, seq));
+        }
+        recent.keys.len() + FORGOTTEN_WEIGHT * recent.forgotten.len()
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn acknowledge(commands: &mut Vec<Command>) {
     commands.extend(others);
     if !appends.is_empty() {
         for append in appends {
-            let _answered = append.answer(None);
+            append.answer(None);
         }
         std::thread::sleep(EXPOSED);
     }

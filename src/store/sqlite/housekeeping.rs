@@ -122,7 +122,7 @@ impl Work {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // What it finds is kept for whoever asks.
-            let _room = self.board.space().check(TICK);
+            let _room = self.board.space().check(TICK, &self.conn);
             if self.board.is_broken() {
                 continue;
             }

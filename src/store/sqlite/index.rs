@@ -85,6 +85,18 @@ impl Index {
         }
         transaction.commit()
     }
+
+    /// Takes the keys of deleted records out, in one transaction; not those that stand for another record by now.
+    pub(super) fn forget(&self, keys: &[(DuplicateKey, i64)]) -> rusqlite::Result<()> {
+        let transaction = self.conn.unchecked_transaction()?;
+        {
+            let mut delete = transaction.prepare_cached("delete from keys where key = ?1 and seq = ?2")?;
+            for (key, seq) in keys {
+                delete.execute(params![key, seq])?;
+            }
+        }
+        transaction.commit()
+    }
 }
 
 fn open_existing(path: &Path, store: &StoreMark) -> rusqlite::Result<(Connection, Option<i64>)> {
@@ -125,7 +137,7 @@ pub(super) fn discard(dir: &Path) {
 
 /// Reads the keys of the records after `merged_to`, at most `limit` records. What it read is complete up to `newest`.
 pub(super) fn read_tail(records: &Connection, merged_to: i64, limit: usize) -> rusqlite::Result<Recent> {
-    let mut recent = Recent { keys: HashMap::new(), newest: merged_to };
+    let mut recent = Recent { keys: HashMap::new(), newest: merged_to, forgotten: Vec::new() };
     let mut select =
         records.prepare("select seq, duplicate_key, accepted_at from records where seq > ?1 order by seq limit ?2")?;
     let mut rows = select.query(params![merged_to, i64::try_from(limit).unwrap_or(i64::MAX)])?;

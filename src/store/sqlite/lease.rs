@@ -123,8 +123,11 @@ impl Batch<'_> {
         }
         let found = row::read(self.conn, &self.ledger.mask, seq)?;
         let in_its_lane = found.and_then(|found| {
-            let stray = Damage { seq, what: "it waits in another lane than its own" };
-            if found.lane == lane { Ok(found.record) } else { Err(stray) }
+            let damage = |what| Damage { seq, what };
+            if found.lane != lane {
+                return Err(damage("it is pending in another lane than its own"));
+            }
+            found.record.whole().ok_or_else(|| damage("its details are gone although it is pending"))
         });
         let record = match in_its_lane {
             Ok(record) => record,

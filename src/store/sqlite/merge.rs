@@ -1,8 +1,9 @@
 //! The thread that carries duplicate keys from memory into `index.db`.
 //!
 //! It wakes when enough keys have gathered, takes all that are there, sorts them, and commits them in slices. A slice's
-//! keys leave memory once it has committed; `merged_to` moves with the last slice. A stop or a crash in between costs
-//! nothing: keys that are in the index already are merged again without effect.
+//! keys leave memory once it has committed; `merged_to` moves with the last slice. Then the keys of deleted records are
+//! taken out, in slices too. A stop or a crash in between costs nothing: keys that are in the index already are merged
+//! again without effect, and keys of deleted records that stay in it are too old to count.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,8 +102,30 @@ impl Work {
                 }
             }
         }
+        self.forget_all(index)?;
         // A flood that has passed gives its memory back.
-        self.duplicates.recent().keys.shrink_to(KEPT_CAPACITY_KEYS);
+        let mut recent = self.duplicates.recent();
+        recent.keys.shrink_to(KEPT_CAPACITY_KEYS);
+        recent.forgotten.shrink_to(KEPT_CAPACITY_KEYS);
+        Ok(())
+    }
+
+    fn forget_all(&self, index: &Index) -> rusqlite::Result<()> {
+        let mut forgotten = std::mem::take(&mut self.duplicates.recent().forgotten);
+        forgotten.sort_unstable();
+        while !forgotten.is_empty() {
+            let slice = forgotten.split_off(forgotten.len().saturating_sub(SLICE_KEYS));
+            let stopped = self.board.is_closing() || self.board.is_broken();
+            if stopped {
+                return Ok(());
+            }
+            if let Err(error) = index.forget(&slice) {
+                let mut recent = self.duplicates.recent();
+                recent.forgotten.extend(forgotten);
+                recent.forgotten.extend(slice);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 }

@@ -10,11 +10,12 @@
 //!
 //! One thread writes (`writer`), in batches: every command that gathered while the last commit was synced goes into
 //! the next. Two threads read, one looks after the log (`housekeeping`), one carries duplicate keys from memory into
-//! the index (`merge`). Memory follows the disk and never leads it.
+//! the index (`merge`), one closes what has waited and forgets what was kept long enough (`retention`). Memory follows
+//! the disk and never leads it.
 //!
 //! Guaranteed: a receipt is given out after the fsync that covers its record. A record is read only together with its
 //! checksum. After a failed write or sync nothing is written any more, and a restart decides what is there. Records
-//! that are missing are named at the next start (`check`).
+//! that are missing are named at the next start (`check`), told apart from those that were deleted (`deleted`).
 //!
 //! Not guaranteed: anything on a disk that acknowledges a sync which it has not done, beyond that the loss will show.
 
@@ -24,22 +25,32 @@ mod board;
 pub mod catalog;
 mod check;
 mod command;
+mod dead_letters;
+mod deleted;
+mod details;
 mod duplicates;
 mod error;
 #[cfg(debug_assertions)]
 mod fault_point;
+mod format;
 mod housekeeping;
 mod index;
 mod lease;
+mod list;
 mod lock;
 mod look;
 mod mark;
 mod merge;
 mod open;
 mod reader;
+mod retention;
 mod row;
 mod schema;
 mod settle;
+mod space;
+mod sweep;
+mod trim;
+mod waiting;
 mod writer;
 
 use std::path::Path;
@@ -52,17 +63,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::error::OpenError;
 
 use self::board::Board;
-use self::command::{Command, Job, Requeue};
-use self::duplicates::Duplicates;
+use self::command::{Command, Job};
+use self::dead_letters::Chosen;
+use self::list::DeadLetterQuery;
 use self::reader::Read;
+use self::retention::Pace;
 use self::row::NewRecord;
 use super::receipt_id::ReceiptMask;
 use super::{
-    Entry, LaneBacklog, LeaseRequest, Leases, ListQuery, Page, Receipt, ReceiptStatus, RequeueQuery, Settled,
-    Settlement, Stats, Store, StoreError, StoredRecord,
+    DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page, Receipt,
+    ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
 };
-use crate::config::settings::StoreSettings;
+use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::ids::ReceiptId;
+use crate::domain::time::Timestamp;
 
 /// The record store in a directory.
 ///
@@ -74,9 +88,12 @@ pub struct SqliteStore {
     board: Arc<Board>,
     mask: ReceiptMask,
     is_closed: watch::Receiver<bool>,
-    /// Held here only for tests that wait for a merge.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests wait for a merge by looking at it"))]
-    duplicates: Arc<Duplicates>,
+    /// Tests wait for a merge by looking at it.
+    #[cfg(test)]
+    duplicates: Arc<duplicates::Duplicates>,
+    /// Tests say what time it is, and wait until all is done that is due by then.
+    #[cfg(test)]
+    sweeps: std::sync::mpsc::Sender<retention::Call>,
 }
 
 /// What tests make smaller, to reach in a few records what otherwise takes millions.
@@ -86,24 +103,33 @@ struct Tuning {
     merge_at_keys: usize,
     /// Keys that a start puts into memory; what is more goes to the index first.
     keys_at_start: usize,
-    /// Pages that `records.db` may have, as if the disk ended there.
+    /// Pages that `records.db` may have: a write beyond fails, as on a disk that turns out to be full.
     max_pages: Option<u32>,
+    /// Pages of `records.db` at which the disk says that it is full.
+    disk_pages: Option<u32>,
+    /// When the retention thread works.
+    pace: Pace,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { merge_at_keys: 65_536, keys_at_start: 500_000, max_pages: None }
+        Self { merge_at_keys: 65_536, keys_at_start: 500_000, max_pages: None, disk_pages: None, pace: Pace::ByClock }
     }
 }
 
 impl SqliteStore {
     /// Opens the store in this directory, which is made (for its owner alone) if it is not there. Blocks while it
-    /// reads: one pass over what is pending or given up, and over the records whose keys are not in the index yet.
+    /// reads: one pass over what is pending, waiting or given up, and over the records whose keys are not in the index
+    /// yet. A store of an older format is brought up to date.
     ///
     /// # Errors
     /// [`OpenError`]: another gateway has the directory, it cannot be used, or what is in it is not complete.
-    pub fn open(data_dir: &Path, settings: &StoreSettings) -> Result<Arc<Self>, OpenError> {
-        open::open(data_dir, settings, Tuning::default())
+    pub fn open(
+        data_dir: &Path,
+        settings: &StoreSettings,
+        retention: &RetentionSettings,
+    ) -> Result<Arc<Self>, OpenError> {
+        open::open(data_dir, settings, retention, Tuning::default())
     }
 
     /// Gives the writer something to do, and waits for the answer.
@@ -139,6 +165,29 @@ impl SqliteStore {
         Ok(Receipt::committed(id, appended.lane, appended.repeat))
     }
 
+    /// Has a reader find the dead letters that are meant. The second number says where to go on.
+    async fn choose(&self, which: DeadLetters) -> Result<(Chosen, Option<i64>), StoreError> {
+        self.board.check_writable()?;
+        match which {
+            DeadLetters::One(receipt) => Ok((Chosen::One(receipt), None)),
+            DeadLetters::Matching { filter, after, limit } => {
+                let query = DeadLetterQuery { filter, after: after.unwrap_or(0), limit };
+                let (seqs, next) = self.read(&self.lists, move |reply| Read::DeadLetters(query, reply)).await?;
+                Ok((Chosen::These(seqs), next))
+            }
+        }
+    }
+
+    async fn requeue_chosen(&self, which: DeadLetters) -> Result<Handled, StoreError> {
+        let (chosen, next) = self.choose(which).await?;
+        Ok(Handled { count: self.ask(chosen, Command::Requeue).await?, next })
+    }
+
+    async fn discard_chosen(&self, which: DeadLetters, how: Discarded) -> Result<Handled, StoreError> {
+        let (chosen, next) = self.choose(which).await?;
+        Ok(Handled { count: self.ask((chosen, how), Command::Discard).await?, next })
+    }
+
     async fn finish(&self) {
         self.board.start_closing();
         // It fails when the writer has ended already, which is what is wanted.
@@ -165,7 +214,7 @@ impl Store for SqliteStore {
         Box::pin(self.read(&self.lookups, move |reply| Read::Status(id, reply)))
     }
 
-    fn record(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord>, StoreError>> {
+    fn record(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord<Details>>, StoreError>> {
         Box::pin(self.read(&self.lookups, move |reply| Read::Record(id, reply)))
     }
 
@@ -173,8 +222,16 @@ impl Store for SqliteStore {
         Box::pin(self.read(&self.lists, move |reply| Read::List(query, reply)))
     }
 
-    fn requeue(&self, query: RequeueQuery) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.ask(Requeue::new(query), Command::Requeue))
+    fn revive(&self, id: ReceiptId, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.ask((id, now), Command::Revive))
+    }
+
+    fn requeue(&self, which: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>> {
+        Box::pin(self.requeue_chosen(which))
+    }
+
+    fn discard(&self, which: DeadLetters, how: Discarded) -> BoxFuture<'_, Result<Handled, StoreError>> {
+        Box::pin(self.discard_chosen(which, how))
     }
 
     fn lanes(&self) -> Vec<LaneBacklog> {

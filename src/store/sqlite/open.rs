@@ -6,27 +6,35 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::board::{Board, Space};
-use super::check::{self, Meta};
+use super::board::Board;
+use super::check::{self, Meta, Rules};
 use super::duplicates::Duplicates;
 use super::error::OpenError;
+use super::format;
 use super::housekeeping::Housekeeper;
 use super::index::{self, Index};
 use super::lock::DirectoryLock;
 use super::mark::MarkFile;
 use super::merge::{self, Merger};
 use super::reader::{ReadThread, Reader};
+use super::retention::{Keeper, Retention, Tools};
 use super::schema;
+use super::space::{Space, Unknown};
 use super::writer::{Helpers, Writer};
 use super::{SqliteStore, Tuning};
-use crate::config::settings::StoreSettings;
+use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::store::receipt_id::ReceiptMask;
 
 /// Places in the writer's channel for what is not an append.
 const OTHER_COMMANDS: usize = 1_024;
 
 /// Opens the store in a directory, made if it is not there.
-pub(super) fn open(dir: &Path, settings: &StoreSettings, tuning: Tuning) -> Result<Arc<SqliteStore>, OpenError> {
+pub(super) fn open(
+    dir: &Path,
+    settings: &StoreSettings,
+    retention: &RetentionSettings,
+    tuning: Tuning,
+) -> Result<Arc<SqliteStore>, OpenError> {
     schema::make_directory(dir)?;
     let lock = DirectoryLock::take(dir)?;
     schema::make_or_check_records(dir)?;
@@ -37,9 +45,14 @@ pub(super) fn open(dir: &Path, settings: &StoreSettings, tuning: Tuning) -> Resu
     if let Some(pages) = tuning.max_pages {
         conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(&damaged)?;
     }
-    let meta = check::read_meta(&conn).map_err(&damaged)?;
     let mark = Arc::new(MarkFile::open(dir)?);
-    let (ledger, figures) = check::check(&conn, &file, &meta, (&mark, settings.duplicate_window))?;
+    let rules =
+        Rules { duplicate_window: settings.duplicate_window, trim_at_delivery: retention.delivered_details.is_zero() };
+    let (meta, (ledger, figures)) = format::up_to_date(&conn, &file, || {
+        let meta = check::read_meta(&conn).map_err(&damaged)?;
+        let checked = check::check(&conn, &file, &meta, (&mark, rules))?;
+        Ok((meta, checked))
+    })?;
     let (index, duplicates) = open_index(dir, &conn, &meta, tuning)?;
     let index_reader = schema::connect_reader(index.path()).map_err(OpenError::sqlite(index.path()))?;
     mark.write(meta.high_water).map_err(OpenError::io("cannot write", mark.path()))?;
@@ -47,46 +60,77 @@ pub(super) fn open(dir: &Path, settings: &StoreSettings, tuning: Tuning) -> Resu
     // The files that exist now exist after a power loss too, before the first receipt is given out.
     schema::sync_directory(dir)?;
 
-    let space = Space::around(dir.to_owned(), settings.disk_reserve_bytes)
-        .map_err(OpenError::io("cannot tell how much disk space is free around", dir))?;
+    let space =
+        Space::around(dir, settings.disk_reserve_bytes, tuning.disk_pages, &conn).map_err(|error| match error {
+            Unknown::Disk(error) => OpenError::io("cannot tell how much disk space is free around", dir)(error),
+            Unknown::Records(error) => damaged(error),
+        })?;
     let board = Arc::new(Board::new(figures, settings.max_waiting_appends, space));
-    let no_thread = || OpenError::io("cannot start a thread for", dir);
-    let (lookups, lists) = (
-        start_reader("store-lookups", &file, &ledger.mask, &board)?,
-        start_reader("store-lists", &file, &ledger.mask, &board)?,
-    );
+    let (commands, to_do) = mpsc::channel(settings.max_waiting_appends.saturating_add(OTHER_COMMANDS));
+    let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board };
+    let (lookups, lists) = (ground.start_reader("store-lookups")?, ground.start_reader("store-lists")?);
     let (to_lookups, to_lists) = (lookups.sender(), lists.sender());
     let work = merge::Work { dir: dir.to_owned(), board: Arc::clone(&board), duplicates: Arc::clone(&duplicates) };
-    let merger = Merger::start(index, work, tuning.merge_at_keys).map_err(no_thread())?;
+    let merger = Merger::start(index, work, tuning.merge_at_keys).map_err(ground.no_thread())?;
     let housekeeping = schema::connect_writer(dir).map_err(&damaged)?;
-    let housekeeper = Housekeeper::start(housekeeping, &board, Arc::clone(&mark)).map_err(no_thread())?;
+    let housekeeper = Housekeeper::start(housekeeping, &board, Arc::clone(&mark)).map_err(ground.no_thread())?;
+    let tools = Tools { reader: ground.reader()?, writer: commands.downgrade(), pace: tuning.pace };
+    let retention = Retention::start(|calls| Keeper::new(tools, retention, settings.duplicate_window, calls))
+        .map_err(ground.no_thread())?;
 
-    let (commands, to_do) = mpsc::channel(settings.max_waiting_appends.saturating_add(OTHER_COMMANDS));
     let (closed, is_closed) = watch::channel(false);
-    let mask = ledger.mask.clone();
+    let store = SqliteStore {
+        commands,
+        lookups: to_lookups,
+        lists: to_lists,
+        board: Arc::clone(&board),
+        mask: ledger.mask.clone(),
+        is_closed,
+        #[cfg(test)]
+        duplicates: Arc::clone(&duplicates),
+        #[cfg(test)]
+        sweeps: retention.calls(),
+    };
     let writer = Writer {
         conn,
         index: index_reader,
-        board: Arc::clone(&board),
+        board,
         ledger,
-        duplicates: Arc::clone(&duplicates),
+        duplicates,
         mark,
         data_dir: dir.to_owned(),
-        helpers: Helpers { merger, housekeeper, readers: vec![lookups, lists] },
+        helpers: Helpers { retention, merger, housekeeper, readers: vec![lookups, lists] },
         lock,
         commands: to_do,
         closed,
         #[cfg(debug_assertions)]
         acknowledge_before_commit: super::fault_point::wanted(),
     };
-    writer.start().map_err(no_thread())?;
-    Ok(Arc::new(SqliteStore { commands, lookups: to_lookups, lists: to_lists, board, mask, is_closed, duplicates }))
+    writer.start().map_err(OpenError::io("cannot start a thread for", dir))?;
+    Ok(Arc::new(store))
 }
 
-fn start_reader(name: &str, file: &Path, mask: &ReceiptMask, board: &Arc<Board>) -> Result<ReadThread, OpenError> {
-    let conn = schema::connect_reader(file).map_err(OpenError::sqlite(file))?;
-    let reader = Reader { conn, mask: mask.clone(), board: Arc::clone(board) };
-    ReadThread::start(name, reader).map_err(OpenError::io("cannot start a thread for", file))
+/// What the threads that read stand on.
+struct Ground<'a> {
+    dir: &'a Path,
+    file: &'a Path,
+    mask: &'a ReceiptMask,
+    board: &'a Arc<Board>,
+}
+
+impl Ground<'_> {
+    fn reader(&self) -> Result<Reader, OpenError> {
+        let conn = schema::connect_reader(self.file).map_err(OpenError::sqlite(self.file))?;
+        Ok(Reader { conn, mask: self.mask.clone(), board: Arc::clone(self.board) })
+    }
+
+    fn start_reader(&self, name: &str) -> Result<ReadThread, OpenError> {
+        ReadThread::start(name, self.reader()?).map_err(self.no_thread())
+    }
+
+    fn no_thread(&self) -> impl FnOnce(std::io::Error) -> OpenError + use<> {
+        OpenError::io("cannot start a thread for", self.dir)
+    }
 }
 
 /// Opens the index of duplicate keys, and adds what it does not have: what would be too much for memory to the index,

@@ -8,10 +8,11 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::{Board, BreakOnPanic};
+use super::list::{self, DeadLetterQuery};
 use super::look;
 use crate::domain::ids::ReceiptId;
 use crate::store::receipt_id::ReceiptMask;
-use crate::store::{ListQuery, Page, ReceiptStatus, StoreError, StoredRecord};
+use crate::store::{Details, ListQuery, Page, ReceiptStatus, StoreError, StoredRecord};
 
 /// Reads that may wait; beyond that the askers wait before they are let in.
 const MAX_WAITING: usize = 1_024;
@@ -23,9 +24,11 @@ pub(super) enum Read {
     /// What became of a receipt.
     Status(ReceiptId, Reply<Option<ReceiptStatus>>),
     /// The record behind a receipt.
-    Record(ReceiptId, Reply<Option<StoredRecord>>),
+    Record(ReceiptId, Reply<Option<StoredRecord<Details>>>),
     /// A page of records.
     List(ListQuery, Reply<Page>),
+    /// The numbers of a page of dead letters, and where to go on.
+    DeadLetters(DeadLetterQuery, Reply<(Vec<i64>, Option<i64>)>),
     /// Nothing more.
     Stop,
 }
@@ -80,7 +83,8 @@ impl Reader {
         match read {
             Read::Status(id, reply) => drop(reply.send(look::status(self, &id))),
             Read::Record(id, reply) => drop(reply.send(look::record(self, &id))),
-            Read::List(query, reply) => drop(reply.send(look::list(self, &query))),
+            Read::List(query, reply) => drop(reply.send(list::page(self, &query))),
+            Read::DeadLetters(query, reply) => drop(reply.send(list::dead_letters(self, &query))),
             Read::Stop => {}
         }
     }

@@ -3,6 +3,9 @@
 //! The checksum also covers what stands in the row's lane (organization, work stream, queue) and the sequence number,
 //! so a record can neither change nor turn up as another tenant's or at another place without being noticed. A reader
 //! gets the whole record or a [`Damage`] that names it.
+//!
+//! The one change that a row may see is that its details are trimmed: a blob becomes a text, the SHA-256 of the blob in
+//! hex, with a checksum of its own over everything that is left.
 
 use std::sync::LazyLock;
 
@@ -11,13 +14,13 @@ use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use sha2::{Digest, Sha256};
 
+use super::details::{self, Body};
 use crate::domain::admission::Admitted;
 use crate::domain::ids::{Guid, LogicalName, QueueName};
-use crate::domain::record::RecordDetails;
 use crate::domain::routing::Route;
 use crate::domain::time::Timestamp;
 use crate::store::receipt_id::ReceiptMask;
-use crate::store::{Entry, Lane, LaneId, RecordSummary, StoreError, StoredRecord, TraceContext};
+use crate::store::{Details, Entry, Lane, LaneId, RecordSummary, StoreError, StoredRecord, TraceContext};
 
 /// The start of SHA-256 over organization, work stream, logical name and record ID: the idempotency key (contract §4).
 pub(super) type DuplicateKey = [u8; 16];
@@ -43,7 +46,7 @@ struct Content<'a> {
     generation: i64,
     accepted_at: i64,
     trace: [Option<&'a str>; 2],
-    details: &'a [u8],
+    details: Body<'a>,
 }
 
 impl Content<'_> {
@@ -68,7 +71,13 @@ impl Content<'_> {
             part(&[u8::from(text.is_some())]);
             part(text.unwrap_or_default().as_bytes());
         }
-        part(self.details);
+        match self.details {
+            Body::Kept(details) => part(details),
+            Body::Trimmed(sha256) => {
+                part(b"sha256");
+                part(&sha256);
+            }
+        }
         hasher
     }
 }
@@ -141,7 +150,7 @@ impl NewRecord {
             generation: self.admitted.catalog_generation().cast_signed(),
             accepted_at: self.accepted_at.millis(),
             trace: [self.trace.traceparent.as_deref(), self.trace.client_tracking_id.as_deref()],
-            details: self.details(),
+            details: Body::Kept(self.details()),
         }
     }
 
@@ -171,7 +180,7 @@ impl NewRecord {
             ":traceparent": traceparent,
             ":client_tracking_id": client_tracking_id,
             ":crc": at_place(self.checksum.clone(), seq),
-            ":details": content.details,
+            ":details": self.details(),
         })?;
         Ok(())
     }
@@ -195,7 +204,7 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// The row is not there.
+    /// The row is not there, and was not deleted either.
     pub(super) const fn missing(seq: i64) -> Self {
         Self { seq, what: "it is missing" }
     }
@@ -214,7 +223,7 @@ pub(super) struct ReadRecord {
     pub(super) lane: LaneId,
     pub(super) random: [u8; 16],
     pub(super) key: DuplicateKey,
-    pub(super) record: StoredRecord,
+    pub(super) record: StoredRecord<Details>,
 }
 
 static SELECT_ONE: LazyLock<String> =
@@ -228,13 +237,33 @@ pub(super) fn read(conn: &Connection, mask: &ReceiptMask, seq: i64) -> rusqlite:
 
 /// The record in a row that starts with [`COLUMNS`] and was found at `seq`.
 pub(super) fn decode(row: &Row<'_>, mask: &ReceiptMask, seq: i64) -> Result<ReadRecord, Damage> {
-    let unreadable = |_: FromSqlError| Damage { seq, what: "a value in it cannot be read" };
-    let fields = Fields::of(row).map_err(unreadable)?;
-    if at_place(fields.content.checksum(), seq) != fields.crc {
-        return Err(Damage { seq, what: "its checksum does not match its content" });
-    }
+    let fields = Fields::verified(row, seq)?;
     // What passes the checksum was written by this engine, so the parsers only fail on another version's rows.
     fields.into_record(mask, seq).ok_or(Damage { seq, what: "a value in it has no meaning" })
+}
+
+/// What a row's details become when they are trimmed.
+#[derive(Debug)]
+pub(super) struct Trimmed {
+    pub(super) seq: i64,
+    /// How many bytes go.
+    pub(super) bytes: u64,
+    pub(super) sha256_hex: String,
+    pub(super) crc: i64,
+}
+
+/// Reads what the row at this place becomes when it is trimmed; `None` where it has been already.
+pub(super) fn trimmed(conn: &Connection, seq: i64) -> rusqlite::Result<Result<Option<Trimmed>, Damage>> {
+    let found = conn.prepare_cached(&SELECT_ONE)?.query_row([seq], |row| {
+        Ok(Fields::verified(row, seq).map(|mut fields| {
+            let Body::Kept(kept) = fields.content.details else { return None };
+            let sha256 = Sha256::digest(kept).into();
+            fields.content.details = Body::Trimmed(sha256);
+            let crc = at_place(fields.content.checksum(), seq);
+            Some(Trimmed { seq, bytes: kept.len() as u64, sha256_hex: details::hex(&sha256), crc })
+        }))
+    });
+    Ok(found.optional()?.unwrap_or_else(|| Err(Damage::missing(seq))))
 }
 
 /// A blob of sixteen bytes.
@@ -250,6 +279,15 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The fields of the row that was found at `seq`, if they are what was written.
+    fn verified(row: &'a Row<'_>, seq: i64) -> Result<Self, Damage> {
+        let fields = Self::of(row).map_err(|_| Damage { seq, what: "a value in it cannot be read" })?;
+        if at_place(fields.content.checksum(), seq) != fields.crc {
+            return Err(Damage { seq, what: "its checksum does not match its content" });
+        }
+        Ok(fields)
+    }
+
     fn of(row: &'a Row<'_>) -> FromSqlResult<Self> {
         let column = |at: usize| row.get_ref(at).unwrap_or(ValueRef::Null);
         Ok(Self {
@@ -264,7 +302,7 @@ impl<'a> Fields<'a> {
                 generation: column(9).as_i64()?,
                 accepted_at: column(10).as_i64()?,
                 trace: [column(11).as_str_or_null()?, column(12).as_str_or_null()?],
-                details: column(14).as_blob()?,
+                details: Body::in_column(column(14))?,
                 organization: sixteen(column(15))?,
                 work_stream: sixteen(column(16))?,
                 queue: column(17).as_str()?,
@@ -285,7 +323,7 @@ impl<'a> Fields<'a> {
             entity_set_name: LogicalName::parse(set_name).ok()?,
             record_id: Guid::from_bytes(content.record_id).into(),
             relationship_name: LogicalName::parse_relationship(relationship).ok()?,
-            details: RecordDetails::stored(content.details.to_vec()),
+            details: content.details.to_owned(),
             route: Route::from_stored(content.route)?,
             catalog_generation: content.generation.cast_unsigned(),
             accepted_at: Timestamp::from_millis(content.accepted_at),
@@ -296,7 +334,7 @@ impl<'a> Fields<'a> {
 }
 
 /// The record without its details.
-pub(super) fn summary(record: StoredRecord) -> RecordSummary {
+pub(super) fn summary(record: StoredRecord<Details>) -> RecordSummary {
     RecordSummary {
         receipt: record.receipt,
         organization: record.organization,

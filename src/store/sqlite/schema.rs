@@ -15,76 +15,17 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::error::OpenError;
+use super::format::{self, VERSION};
 use crate::store::receipt_id::SECRET_BYTES;
 
 /// The records.
 pub(super) const RECORDS: &str = "records.db";
-/// The format that this engine writes, in the header of `records.db`.
-pub(super) const VERSION: u32 = 1;
 /// "SGRS": says in the header of `records.db` whose file it is.
 const APPLICATION_ID: u32 = 0x5347_5253;
 /// Large pages: a commit of many records touches few of them. Measured, 4 KiB pages cost the writer a quarter.
 pub(super) const PAGE_BYTES: u32 = 16_384;
 /// How long a connection waits for another process that holds a lock, such as a backup.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-const TABLES: &str = "
-create table meta (
-    id integer primary key check (id = 1),
-    receipt_secret blob not null,
-    receipt_secret_crc integer not null,
-    high_water integer not null,
-    delivered_count integer not null,
-    delivered_sum integer not null
-);
-create table lanes (
-    id integer primary key,
-    organization blob not null,
-    work_stream blob not null,
-    queue text not null,
-    unique (organization, work_stream, queue)
-);
-create table records (
-    seq integer primary key,
-    lane integer not null,
-    receipt blob not null,
-    duplicate_key blob not null,
-    entity_logical_name text not null,
-    entity_set_name text not null,
-    record_id blob not null,
-    relationship_name text not null,
-    route text not null,
-    catalog_generation integer not null,
-    accepted_at integer not null,
-    traceparent text,
-    client_tracking_id text,
-    crc integer not null,
-    details blob not null
-);
-create table pending (
-    lane integer not null,
-    seq integer not null,
-    due_at integer not null,
-    attempts integer not null,
-    lease_token blob,
-    last_error text,
-    primary key (lane, seq)
-) without rowid;
-create table delivered (
-    seq integer primary key,
-    lane integer not null,
-    at integer not null,
-    attempts integer not null,
-    last_error text
-);
-create table dead_letters (
-    seq integer primary key,
-    lane integer not null,
-    at integer not null,
-    attempts integer not null,
-    reason text not null
-);
-";
 
 /// Makes the data directory, readable by nobody else, if it is not there; what is made is durable on return.
 pub(super) fn make_directory(dir: &Path) -> Result<(), OpenError> {
@@ -134,7 +75,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Makes `records.db` if it is not there, and checks in its header that it is one of ours in the format we know.
+/// Makes `records.db` if it is not there, and checks in its header that it is one of ours in a format we know.
 pub(super) fn make_or_check_records(dir: &Path) -> Result<(), OpenError> {
     let path = dir.join(RECORDS);
     if path.exists() {
@@ -168,10 +109,9 @@ fn fill_records(path: &Path, secret: &[u8; SECRET_BYTES]) -> rusqlite::Result<()
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     let transaction = conn.transaction()?;
-    transaction.execute_batch(TABLES)?;
+    format::upgrade(&transaction, 0)?;
     transaction.execute("insert into meta values (1, ?1, ?2, 0, 0, 0)", params![secret, crc32fast::hash(secret)])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))
 }
@@ -193,7 +133,7 @@ fn check_header(path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::NotAStore { path: path.to_owned() });
     }
     match number_at(60) {
-        VERSION => Ok(()),
+        1..=VERSION => Ok(()),
         found => Err(OpenError::UnknownFormat { path: path.to_owned(), found, known: VERSION }),
     }
 }

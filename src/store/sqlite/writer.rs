@@ -25,6 +25,7 @@ use super::lock::DirectoryLock;
 use super::mark::MarkFile;
 use super::merge::Merger;
 use super::reader::ReadThread;
+use super::retention::Retention;
 use crate::store::StoreError;
 
 /// Commands in one transaction.
@@ -32,7 +33,7 @@ const MAX_BATCH_COMMANDS: usize = 1_024;
 /// About how many bytes one transaction writes.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// How old the knowledge of free disk space may be when a record is written.
-const SPACE_MAX_AGE: Duration = Duration::from_millis(100);
+const SPACE_MAX_AGE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
 /// Duplicate keys held in memory, about 220 MB. It takes an index that cannot keep up to get there.
 const MAX_RECENT_KEYS: usize = 4_000_000;
 
@@ -58,6 +59,7 @@ pub(super) struct Writer {
 
 /// The other threads, which end before the writer does.
 pub(super) struct Helpers {
+    pub(super) retention: Retention,
     pub(super) merger: Merger,
     pub(super) housekeeper: Housekeeper,
     pub(super) readers: Vec<ReadThread>,
@@ -71,23 +73,21 @@ impl Writer {
 
     fn run(mut self) {
         let _guard = BreakOnPanic(Arc::clone(&self.board), "writer");
-        let mut unfinished = Vec::new();
         loop {
-            let (batch, closing) = self.gather(std::mem::take(&mut unfinished));
-            unfinished = self.process(batch);
+            let (batch, closing) = self.gather();
+            self.process(batch);
             if closing {
-                refuse(unfinished, &Failure::Closing);
                 break;
             }
         }
         self.shut_down();
     }
 
-    /// The next commands: what an earlier batch left, and what has gathered; waits if that is nothing.
-    fn gather(&mut self, mut batch: Vec<Command>) -> (Vec<Command>, bool) {
-        let mut bytes = 0;
-        let mut next = if batch.is_empty() { self.commands.blocking_recv() } else { self.commands.try_recv().ok() };
-        if next.is_none() && batch.is_empty() {
+    /// The next commands: what has gathered; waits if that is nothing.
+    fn gather(&mut self) -> (Vec<Command>, bool) {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut next = self.commands.blocking_recv();
+        if next.is_none() {
             // The store was dropped.
             return (batch, true);
         }
@@ -105,11 +105,11 @@ impl Writer {
         (batch, false)
     }
 
-    /// Does a batch and answers it. What is left of it comes back.
-    fn process(&mut self, batch: Vec<Command>) -> Vec<Command> {
+    /// Does a batch and answers it.
+    fn process(&mut self, batch: Vec<Command>) {
         let mut batch = self.screen(batch);
         if batch.is_empty() {
-            return batch;
+            return;
         }
         let weight_bytes = batch.iter().map(Command::weight_bytes).sum();
         let failure = match self.transact(&mut batch) {
@@ -119,11 +119,12 @@ impl Writer {
             }
             Err(fault) => Some(self.failed(fault)),
         };
-        let unfinished = batch.into_iter().filter_map(|command| command.answer(failure.as_ref())).collect();
+        for command in batch {
+            command.answer(failure.as_ref());
+        }
         if failure.is_none() {
             self.helpers.housekeeper.wrote(weight_bytes, &self.conn);
         }
-        unfinished
     }
 
     /// Refuses what cannot be done now; the rest comes back.
@@ -135,7 +136,7 @@ impl Writer {
         if !batch.iter().any(Command::is_append) {
             return batch;
         }
-        let refusal = match self.board.space().check(SPACE_MAX_AGE) {
+        let refusal = match self.board.space().check(SPACE_MAX_AGE, &self.conn) {
             Err(no_room) => Failure::Full(no_room),
             Ok(()) if self.duplicates.recent().keys.len() > MAX_RECENT_KEYS => {
                 Failure::Passing("the index of duplicate keys cannot keep up".to_owned())
@@ -166,12 +167,12 @@ impl Writer {
     /// Memory follows the disk.
     fn committed(&mut self, changes: Changes) {
         let appended = changes.appended > 0;
-        let new_keys = changes.apply(&mut self.ledger, &mut self.board.figures());
+        let keys = changes.apply(&mut self.ledger, &mut self.board.figures());
+        let gathered = self.duplicates.apply(keys, self.ledger.high_water);
+        self.helpers.merger.gathered(gathered);
         if !appended {
             return;
         }
-        let gathered = self.duplicates.add(new_keys, self.ledger.high_water);
-        self.helpers.merger.gathered(gathered);
         match self.mark.write(self.ledger.high_water) {
             Ok(()) => {}
             // It lags then, which it may; the next one catches up.
@@ -224,7 +225,8 @@ impl Writer {
         while let Some(command) = self.commands.blocking_recv() {
             refuse(vec![command], &Failure::Closing);
         }
-        let Helpers { merger, housekeeper, readers } = self.helpers;
+        let Helpers { retention, merger, housekeeper, readers } = self.helpers;
+        retention.stop();
         merger.stop();
         housekeeper.stop();
         for reader in readers {
@@ -250,7 +252,6 @@ impl Writer {
 /// Answers commands that are not even tried.
 fn refuse(commands: Vec<Command>, failure: &Failure) {
     for command in commands {
-        // With a failure nothing is left over.
-        let _nothing = command.answer(Some(failure));
+        command.answer(Some(failure));
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::catalog::Organization;
 use crate::domain::record::RecordDetails;
 use crate::routing_queue::testing::samples::{self, receipt, record_of};
-use crate::store::{DeliveryState, RequeueQuery, StoredRecord};
+use crate::store::{DeadLetters, DeliveryState, StoredRecord};
 use bench::{Behaviour, Bench, bench, bench_of, effective};
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn a_requeued_dead_letter_wakes_its_lane() {
     bench.turn_until_idle().await;
     assert_eq!(bench.store.state(2), DeliveryState::DeadLettered);
     bench.behave_on(2, Behaviour::Take);
-    assert_eq!(bench.store.requeue(RequeueQuery::One(receipt(2))).await.unwrap(), 1);
+    assert_eq!(bench.store.requeue(DeadLetters::One(receipt(2))).await.unwrap().count, 1);
     assert_eq!(bench.turn().await, 1);
     assert_eq!(bench.store.state(2), DeliveryState::Delivered);
 }

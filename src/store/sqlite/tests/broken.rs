@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::domain::fixtures::{admitted, admitted_with};
-use crate::store::contract::{Bench, at, entry, receipts};
-use crate::store::{Outcome, Refusing, RequeueQuery, Settled, StoreError};
+use crate::store::contract::{Bench, all_of, at, entry, receipts};
+use crate::store::{Outcome, Refusing, Settled, StoreError};
 
 fn large(record: u32, bytes: usize) -> Box<crate::domain::admission::Admitted> {
     admitted_with(1, 1, record, &format!("{{\"title\":\"{}\"}}", "x".repeat(bytes)))
@@ -57,7 +57,7 @@ async fn a_write_that_fails_for_an_unknown_reason_ends_all_writing() {
 
     // Although the cause is gone.
     assert!(matches!(bench.0.append(entry(admitted(3))).await, Err(StoreError::Broken { .. })));
-    let requeued = bench.0.requeue(RequeueQuery::All { organization: None }).await;
+    let requeued = bench.0.requeue(all_of(None)).await;
     assert!(matches!(requeued, Err(StoreError::Broken { .. })), "{requeued:?}");
     let stats = bench.0.stats();
     assert_eq!((stats.refusing, stats.high_water_mark, stats.pending), (Some(Refusing::Broken), 1, 1));

@@ -23,15 +23,11 @@ async fn filled(records: u32) -> (InDirectory, Vec<ReceiptId>) {
     (engine, ids)
 }
 
-fn refusal(engine: &InDirectory) -> OpenError {
-    SqliteStore::open(&engine.path(), &settings()).err().expect("it opens")
-}
-
 #[tokio::test]
 async fn a_missing_tail_is_refused_with_its_extent() {
     let (engine, _) = filled(10).await;
     tamper(&engine.path(), "delete from records where seq > 7");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 8, to: 10, .. }), "{refused}");
     assert!(refused.to_string().contains("lost records 8 to 10"), "{refused}");
 }
@@ -40,11 +36,11 @@ async fn a_missing_tail_is_refused_with_its_extent() {
 async fn a_gap_near_the_end_is_refused_with_its_extent() {
     let (engine, _) = filled(10).await;
     tamper(&engine.path(), "delete from records where seq between 4 and 5");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 4, to: 5, .. }), "{refused}");
     let (engine, _) = filled(10).await;
     tamper(&engine.path(), "delete from records where seq < 3");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 1, to: 2, .. }), "{refused}");
 }
 
@@ -52,7 +48,7 @@ async fn a_gap_near_the_end_is_refused_with_its_extent() {
 async fn records_beyond_the_mark_are_refused() {
     let (engine, _) = filled(10).await;
     tamper(&engine.path(), "update meta set high_water = 9");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Inconsistent { .. }), "{refused}");
 }
 
@@ -88,7 +84,7 @@ async fn a_cut_log_is_refused_although_the_database_agrees_with_itself() {
     let mut byte = [0];
     log.read_exact_at(&mut byte, middle).unwrap();
     log.write_all_at(&[byte[0] ^ 1], middle).unwrap();
-    let refused = refusal(&copy);
+    let refused = refusal(&copy.path());
     let OpenError::Damaged { from, to: 10, .. } = refused else { panic!("{refused}") };
     assert!((6..=10).contains(&from), "{refused}");
 }
@@ -97,7 +93,7 @@ async fn a_cut_log_is_refused_although_the_database_agrees_with_itself() {
 async fn another_secret_is_refused() {
     let (engine, _) = filled(1).await;
     tamper(&engine.path(), "update meta set receipt_secret = randomblob(32)");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Inconsistent { .. }), "{refused}");
 }
 
@@ -105,11 +101,11 @@ async fn another_secret_is_refused() {
 async fn a_record_in_no_state_is_refused() {
     let (engine, _) = filled(10).await;
     tamper(&engine.path(), "delete from pending where seq = 3");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Inconsistent { .. }), "{refused}");
     // As many as there should be, but not the same ones.
     tamper(&engine.path(), "insert into pending values (1, 11, 0, 0, null, null)");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Inconsistent { .. }), "{refused}");
 }
 
@@ -178,7 +174,7 @@ async fn a_change_in_any_column_is_noticed() {
     fs::write(&original, &saved).unwrap();
     // The lane's own row counts as part of each of its records, so the start notices at once.
     tamper(&engine.path(), "update lanes set organization = randomblob(16)");
-    let refused = refusal(&engine);
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Inconsistent { .. }), "{refused}");
 }
 
@@ -209,7 +205,7 @@ async fn flipped_bits_are_never_passed_over() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &bytes).unwrap();
         let _none = fs::remove_file(engine.path().join("records.db-wal"));
-        let Ok(store) = SqliteStore::open(&engine.path(), &settings()) else {
+        let Ok(store) = SqliteStore::open(&engine.path(), &settings(), &for_ever()) else {
             noticed += 1;
             continue;
         };

@@ -14,7 +14,7 @@ use crate::store::{Outcome, Refusing, Settled, StoreError};
 async fn the_second_opener_is_told_who_was_first() {
     let engine = InDirectory::new();
     let store = engine.start();
-    let refused = SqliteStore::open(&engine.path(), &settings()).err().unwrap();
+    let refused = refusal(&engine.path());
     let OpenError::Locked { directory, holder } = refused else { panic!("{refused}") };
     assert_eq!(directory, engine.path());
     assert!(holder.starts_with(&format!("process {}, since 2", std::process::id())), "{holder}");
@@ -75,10 +75,10 @@ fn everything_in(dir: &Path) -> Vec<(String, i64, i64, Vec<u8>)> {
 async fn a_format_of_the_future_is_refused_with_nothing_changed() {
     let engine = InDirectory::new();
     engine.start().close().await;
-    tamper(&engine.path(), "pragma user_version = 2");
+    tamper(&engine.path(), "pragma user_version = 3");
     let before = everything_in(&engine.path());
-    let refused = SqliteStore::open(&engine.path(), &settings()).err().unwrap();
-    assert!(matches!(refused, OpenError::UnknownFormat { found: 2, known: 1, .. }), "{refused}");
+    let refused = refusal(&engine.path());
+    assert!(matches!(refused, OpenError::UnknownFormat { found: 3, known: 2, .. }), "{refused}");
     assert_eq!(everything_in(&engine.path()), before);
 }
 
@@ -92,7 +92,7 @@ async fn a_file_of_somebody_else_is_left_alone() {
         let engine = InDirectory::new();
         fs::create_dir(engine.path()).unwrap();
         fs::write(engine.path().join("records.db"), content).unwrap();
-        let refused = SqliteStore::open(&engine.path(), &settings()).err().unwrap();
+        let refused = refusal(&engine.path());
         assert!(matches!(refused, OpenError::NotAStore { .. }), "{refused}");
         assert_eq!(fs::read(engine.path().join("records.db")).unwrap(), content);
     }
@@ -114,7 +114,7 @@ async fn records_that_were_deleted_are_not_replaced_by_an_empty_store() {
     let engine = InDirectory::new();
     engine.start().close().await;
     fs::remove_file(engine.path().join("records.db")).unwrap();
-    let refused = SqliteStore::open(&engine.path(), &settings()).err().unwrap();
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::RecordsMissing { .. }), "{refused}");
     assert!(!engine.path().join("records.db").exists());
 }
@@ -123,7 +123,7 @@ async fn records_that_were_deleted_are_not_replaced_by_an_empty_store() {
 async fn a_directory_that_cannot_be_made_is_named() {
     let engine = InDirectory::new();
     fs::write(engine.path(), b"a file").unwrap();
-    let refused = SqliteStore::open(&engine.path().join("below"), &settings()).err().unwrap();
+    let refused = SqliteStore::open(&engine.path().join("below"), &settings(), &for_ever()).err().unwrap();
     assert!(refused.to_string().contains("data"), "{refused}");
 }
 
@@ -136,7 +136,7 @@ async fn at_the_reserve_records_are_refused_and_deliveries_go_on() {
     bench.0.close().await;
 
     let full = StoreSettings { disk_reserve_bytes: u64::MAX, ..settings() };
-    let bench = Bench(SqliteStore::open(&engine.path(), &full).unwrap());
+    let bench = Bench(SqliteStore::open(&engine.path(), &full, &for_ever()).unwrap());
     assert_eq!(bench.0.stats().refusing, Some(Refusing::Full));
     assert_eq!(bench.0.stats().free_bytes_above_reserve, 0);
     let refused = bench.0.append(entry(admitted(3))).await;
@@ -158,7 +158,7 @@ async fn at_the_reserve_records_are_refused_and_deliveries_go_on() {
 async fn more_appends_than_may_wait_are_refused_at_once() {
     let engine = InDirectory::new();
     let few = StoreSettings { max_waiting_appends: 3, ..settings() };
-    let store = SqliteStore::open(&engine.path(), &few).unwrap();
+    let store = SqliteStore::open(&engine.path(), &few, &for_ever()).unwrap();
     // Nothing but these futures runs here, so all of them have asked before any is answered.
     let appends = futures_util::future::join_all((1..=20).map(|n| store.append(entry(admitted(n))))).await;
     let (stored, refused): (Vec<_>, Vec<_>) = appends.into_iter().partition(Result::is_ok);
@@ -176,7 +176,7 @@ async fn a_dropped_store_gives_its_directory_back() {
     drop(engine.start());
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     loop {
-        match SqliteStore::open(&engine.path(), &settings()) {
+        match SqliteStore::open(&engine.path(), &settings(), &for_ever()) {
             Ok(store) => return store.close().await,
             Err(OpenError::Locked { .. }) if std::time::Instant::now() < deadline => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),

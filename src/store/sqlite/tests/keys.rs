@@ -117,6 +117,6 @@ async fn an_index_that_knows_more_than_the_records_shows_a_loss() {
     store.append(entry(admitted(1))).await.unwrap();
     store.close().await;
     Connection::open(engine.path().join("index.db")).unwrap().execute("update meta set merged_to = 5", []).unwrap();
-    let refused = SqliteStore::open(&engine.path(), &settings()).err().unwrap();
+    let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 2, to: 5, .. }), "{refused}");
 }

@@ -3,34 +3,50 @@
 mod broken;
 mod damage;
 mod files;
+mod format;
 mod keys;
+mod retention;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::retention::{Call, Moment, Pace};
 use super::{SqliteStore, Tuning};
-use crate::config::settings::StoreSettings;
+use crate::config::settings::{RetentionSettings, StoreSettings};
+use crate::domain::time::Timestamp;
 use crate::store::Store;
-use crate::store::contract::{DUPLICATE_WINDOW, Engine, store_contract};
+use crate::store::contract::{DUPLICATE_WINDOW, Engine, RETENTION, Swept, store_contract};
 
-/// A store in a directory of its own.
+/// A store in a directory of its own, whose retention thread works when a test says so.
 struct InDirectory {
     dir: TempDir,
     tuning: Tuning,
+    settings: StoreSettings,
+    retention: RetentionSettings,
+    /// The one that was opened last.
+    open: Mutex<Weak<SqliteStore>>,
 }
 
 impl InDirectory {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), tuning: Tuning::default() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            tuning: Tuning { pace: Pace::ByHand, ..Tuning::default() },
+            settings: settings(),
+            retention: RETENTION,
+            open: Mutex::default(),
+        }
     }
 
     /// Merges keys and reads them back in small numbers.
     fn merging_at(keys: usize) -> Self {
-        Self { tuning: Tuning { merge_at_keys: keys, keys_at_start: keys, ..Tuning::default() }, ..Self::new() }
+        let usual = Self::new();
+        Self { tuning: Tuning { merge_at_keys: keys, keys_at_start: keys, ..usual.tuning }, ..usual }
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -38,7 +54,9 @@ impl InDirectory {
     }
 
     fn start(&self) -> Arc<SqliteStore> {
-        super::open::open(&self.path(), &settings(), self.tuning).unwrap()
+        let store = super::open::open(&self.path(), &self.settings, &self.retention, self.tuning).unwrap();
+        *self.open.lock().unwrap() = Arc::downgrade(&store);
+        store
     }
 }
 
@@ -46,10 +64,31 @@ impl Engine for InDirectory {
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
         Box::pin(async { self.start() as Arc<dyn Store> })
     }
+
+    fn sweep(&self, now: Timestamp) -> BoxFuture<'_, Swept> {
+        Box::pin(async move {
+            let store = self.open.lock().unwrap().upgrade().expect("it is open");
+            let (reply, swept) = tokio::sync::oneshot::channel();
+            assert!(store.sweeps.send(Call::Sweep(Moment::of(now, now), reply)).is_ok());
+            let super::retention::Swept { closed, given_up, trimmed, deleted } = swept.await.unwrap();
+            Swept { closed, given_up, trimmed, deleted }
+        })
+    }
 }
 
 fn settings() -> StoreSettings {
     StoreSettings { disk_reserve_bytes: 0, duplicate_window: DUPLICATE_WINDOW, max_waiting_appends: 1_024 }
+}
+
+/// For stores whose retention thread goes by the clock, whatever the date of their records is: nothing is ever old.
+fn for_ever() -> RetentionSettings {
+    let ever = Duration::MAX;
+    RetentionSettings { delivered: ever, delivered_details: ever, dead_letters: ever, accepted: None, ..RETENTION }
+}
+
+/// The error of a store that does not open.
+fn refusal(dir: &Path) -> super::OpenError {
+    SqliteStore::open(dir, &settings(), &for_ever()).err().expect("it opens")
 }
 
 /// Changes a closed store behind its back.

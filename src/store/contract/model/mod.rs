@@ -1,18 +1,21 @@
 //! Random operations, done by the engine and by the simplest thing that could be right: a list of records.
 
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{Bench, DUPLICATE_WINDOW, Engine};
+use self::records::{Record, State};
+use super::{Bench, DAY, DUPLICATE_WINDOW, Engine, discarding};
 use crate::domain::fixtures::{admitted_with, organization_id};
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeliveryState, Entry, LaneId, LeaseRequest, LeaseToken, Outcome, Repeat, RequeueQuery, Settled, Settlement,
-    TraceContext,
+    DeadLetters, Entry, Handled, LaneId, LeaseRequest, LeaseToken, Outcome, RecordFilter, Repeat, Settled, Settlement,
+    StoreError, TraceContext,
 };
 
 #[derive(Debug, Clone)]
@@ -34,50 +37,43 @@ enum Step {
         how: u8,
         seconds: i64,
     },
-    RequeueAll {
-        organization: Option<u32>,
-    },
-    RequeueOne {
+    Revive {
         record: usize,
+    },
+    /// Requeues or discards, so many at a time.
+    HandleAll {
+        organization: Option<u32>,
+        discard: bool,
+        limit: usize,
+    },
+    HandleOne {
+        record: usize,
+        discard: bool,
     },
     Pass {
         seconds: i64,
     },
+    Sweep,
     Reopen,
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let days = |days: u64| (days * DAY).cast_signed();
     prop_oneof![
         8 => (1..=2_u32, 1..=2_u32, 1..=4_u32, 0..2_u8).prop_map(|(organization, work_stream, record, version)|
             Step::Append { organization, work_stream, record, version }),
         6 => (prop::collection::vec(prop::collection::vec(0..4_usize, 0..4), 1..3), 0..5_usize, 1..100_u64)
             .prop_map(|(groups, max, seconds)| Step::Lease { groups, max, seconds }),
-        8 => (0..6_usize, 0..4_u8, 0..100_i64).prop_map(|(ago, how, seconds)| Step::Settle { ago, how, seconds }),
-        1 => prop::option::of(1..=3_u32).prop_map(|organization| Step::RequeueAll { organization }),
-        1 => (0..12_usize).prop_map(|record| Step::RequeueOne { record }),
-        3 => prop_oneof![4 => -20..90_i64, 1 => Just(DUPLICATE_WINDOW.as_secs().cast_signed())]
+        9 => (0..6_usize, 0..6_u8, 0..100_i64).prop_map(|(ago, how, seconds)| Step::Settle { ago, how, seconds }),
+        2 => (0..12_usize).prop_map(|record| Step::Revive { record }),
+        1 => (prop::option::of(1..=3_u32), any::<bool>(), 1..4_usize)
+            .prop_map(|(organization, discard, limit)| Step::HandleAll { organization, discard, limit }),
+        1 => (0..12_usize, any::<bool>()).prop_map(|(record, discard)| Step::HandleOne { record, discard }),
+        4 => prop_oneof![6 => -20..90_i64, 1 => Just(days(6)), 1 => Just(days(30)), 2 => Just(days(36))]
             .prop_map(|seconds| Step::Pass { seconds }),
+        4 => Just(Step::Sweep),
         1 => Just(Step::Reopen),
     ]
-}
-
-#[derive(Debug)]
-struct Record {
-    receipt: ReceiptId,
-    key: (u32, u32, u32),
-    details: String,
-    lane: LaneId,
-    accepted_at: i64,
-    state: State,
-    attempts: u32,
-    last_error: Option<String>,
-}
-
-#[derive(Debug, PartialEq)]
-enum State {
-    Pending { due: i64, token: Option<LeaseToken> },
-    Delivered,
-    Dead,
 }
 
 /// Records in order of arrival.
@@ -90,10 +86,10 @@ struct Model {
 
 /// Runs random operations against engines made by `make` and against the model.
 pub(crate) fn agrees<E: Engine>(make: impl Fn() -> E) {
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     TestRunner::new(config)
-        .run(&prop::collection::vec(step(), 1..60), |steps| {
+        .run(&prop::collection::vec(step(), 1..150), |steps| {
             runtime.block_on(async {
                 let engine = make();
                 let mut bench = Bench::open(&engine).await;
@@ -102,6 +98,8 @@ pub(crate) fn agrees<E: Engine>(make: impl Fn() -> E) {
                 for step in &steps {
                     if matches!(step, Step::Reopen) {
                         bench = bench.reopen(&engine).await;
+                    } else if matches!(step, Step::Sweep) {
+                        prop_assert_eq!(engine.sweep(model.moment()).await, model.sweep());
                     } else {
                         model.take(step, &bench).await?;
                     }
@@ -126,19 +124,37 @@ impl Model {
             }
             Step::Lease { groups, max, seconds } => self.lease(groups, *max, *seconds, bench).await?,
             Step::Settle { ago, how, seconds } => self.settle(*ago, *how, *seconds, bench).await?,
-            Step::RequeueAll { organization } => {
-                let query = RequeueQuery::All { organization: organization.map(organization_id) };
-                let count = bench.0.requeue(query).await.unwrap();
-                let of_interest = |record: &Record| organization.is_none_or(|of| record.key.0 == of);
-                prop_assert_eq!(count, self.requeue(of_interest));
+            Step::Revive { record } => {
+                let (now, moment) = (self.now, self.moment());
+                let Some(record) = self.records.get_mut(*record) else { return Ok(()) };
+                prop_assert_eq!(bench.0.revive(record.receipt, moment).await.unwrap(), record.revive(now));
             }
-            Step::RequeueOne { record } => {
+            Step::HandleAll { organization, discard, limit } => {
+                let filter =
+                    RecordFilter { organization: organization.map(organization_id), ..RecordFilter::default() };
+                let (mut count, mut after) = (0, None);
+                loop {
+                    let which = DeadLetters::Matching { filter: filter.clone(), after, limit: *limit };
+                    let handled = self.handle_in(bench, which, *discard).await.unwrap();
+                    prop_assert!(handled.count <= *limit as u64);
+                    count += handled.count;
+                    after = handled.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                let expected = self
+                    .handle(*discard, |record| organization.is_none_or(|organization| record.key.0 == organization));
+                prop_assert_eq!(count, expected);
+            }
+            Step::HandleOne { record, discard } => {
                 let Some(receipt) = self.records.get(*record).map(|record| record.receipt) else { return Ok(()) };
-                let count = bench.0.requeue(RequeueQuery::One(receipt)).await.unwrap();
-                prop_assert_eq!(count, self.requeue(|record| record.receipt == receipt));
+                let handled = self.handle_in(bench, DeadLetters::One(receipt), *discard).await.unwrap();
+                let expected = self.handle(*discard, |record| record.receipt == receipt);
+                prop_assert_eq!(handled, Handled { count: expected, next: None });
             }
             Step::Pass { seconds } => self.now += seconds,
-            Step::Reopen => {}
+            Step::Sweep | Step::Reopen => {}
         }
         Ok(())
     }
@@ -149,7 +165,7 @@ impl Model {
         let entry = Entry { admitted, accepted_at: self.moment(), trace: TraceContext::default() };
         let receipt = bench.0.append(entry).await.unwrap();
         let window = DUPLICATE_WINDOW.as_secs().cast_signed();
-        let first = self.records.iter().rev().find(|record| record.key == key);
+        let first = self.records.iter().rev().find(|record| record.key == key && record.state != State::Deleted);
         match first.filter(|first| self.now - first.accepted_at < window) {
             Some(first) => {
                 prop_assert_eq!(receipt.id(), first.receipt);
@@ -163,6 +179,7 @@ impl Model {
                     receipt: receipt.id(),
                     key,
                     details,
+                    trimmed: false,
                     lane,
                     accepted_at: self.now,
                     state: State::Pending { due: 0, token: None },
@@ -199,6 +216,7 @@ impl Model {
                     return Err(TestCaseError::fail(format!("{:?} was not leased", record.key)));
                 };
                 prop_assert_eq!(leased.record.receipt, record.receipt);
+                prop_assert_eq!(leased.record.details.as_text(), Some(record.details.as_str()));
                 record.attempts += 1;
                 prop_assert_eq!((leased.attempt, leased.lane), (record.attempts, record.lane));
                 prop_assert_eq!(leased.until, now.after(duration));
@@ -228,73 +246,33 @@ impl Model {
 
     async fn settle(&mut self, ago: usize, how: u8, seconds: i64, bench: &Bench) -> Result<(), TestCaseError> {
         let Some((receipt, token)) = self.given_out.iter().rev().nth(ago).copied() else { return Ok(()) };
-        let due = Timestamp::from_millis((self.now + seconds) * 1000);
+        let moment = Timestamp::from_millis((self.now + seconds) * 1000);
         let outcome = match how {
-            0 => Outcome::Delivered,
-            1 => Outcome::Retry { due, error: format!("in {seconds}") },
-            2 => Outcome::Released,
+            0 | 1 => Outcome::Delivered,
+            2 => Outcome::Retry { due: moment, error: format!("in {seconds}") },
+            3 => Outcome::Released,
+            4 => Outcome::Waiting { closes_at: moment },
             _ => Outcome::DeadLettered { reason: "enough".to_owned() },
         };
-        let settlement = Settlement { receipt, token, at: self.moment(), outcome };
+        let settlement = Settlement { receipt, token, at: self.moment(), outcome: outcome.clone() };
         let settled = bench.0.settle(vec![settlement]).await.unwrap();
+        let now = self.now;
         let record = self.records.iter_mut().find(|record| record.receipt == receipt).unwrap();
-        let holds =
-            matches!(&record.state, State::Pending { due, token: Some(held) } if *due > self.now && *held == token);
+        let holds = matches!(&record.state, State::Pending { due, token: Some(held) } if *due > now && *held == token);
         prop_assert_eq!(settled, vec![if holds { Settled::Done } else { Settled::LeaseLost }]);
-        if !holds {
-            return Ok(());
-        }
-        match how {
-            0 => record.state = State::Delivered,
-            1 => {
-                record.state = State::Pending { due: self.now + seconds, token: None };
-                record.last_error = Some(format!("in {seconds}"));
-            }
-            2 => {
-                record.state = State::Pending { due: 0, token: None };
-                record.attempts -= 1;
-            }
-            _ => {
-                record.state = State::Dead;
-                record.last_error = Some("enough".to_owned());
-            }
+        if holds {
+            record.settle(outcome, now);
         }
         Ok(())
     }
 
-    fn requeue(&mut self, of_interest: impl Fn(&Record) -> bool) -> u64 {
-        let mut count = 0;
-        for record in self.records.iter_mut().filter(|record| record.state == State::Dead && of_interest(record)) {
-            record.state = State::Pending { due: 0, token: None };
-            record.attempts = 0;
-            count += 1;
-        }
-        count
+    async fn handle_in(&self, bench: &Bench, which: DeadLetters, discard: bool) -> Result<Handled, StoreError> {
+        if discard { bench.0.discard(which, discarding(self.moment())).await } else { bench.0.requeue(which).await }
     }
 
-    /// Every record stands where the model says, and is counted so.
-    async fn compare(&self, bench: &Bench) -> Result<(), TestCaseError> {
-        let (mut pending, mut dead) = (0, 0);
-        for record in &self.records {
-            let status = bench.status(record.receipt).await;
-            let expected = match &record.state {
-                State::Pending { .. } if record.attempts == 0 => DeliveryState::Accepted,
-                State::Pending { .. } => DeliveryState::Delivering,
-                State::Delivered => DeliveryState::Delivered,
-                State::Dead => DeliveryState::DeadLettered,
-            };
-            pending += u64::from(matches!(record.state, State::Pending { .. }));
-            dead += u64::from(record.state == State::Dead);
-            prop_assert_eq!(status.state, expected);
-            prop_assert_eq!(status.attempts, record.attempts);
-            prop_assert_eq!(&status.last_error, &record.last_error);
-            let stored = bench.0.record(record.receipt).await.unwrap().unwrap();
-            prop_assert_eq!(stored.details.as_text(), Some(record.details.as_str()));
-        }
-        let stats = bench.0.stats();
-        prop_assert_eq!((stats.pending, stats.dead_lettered), (pending, dead));
-        prop_assert_eq!(stats.high_water_mark, self.records.len() as u64);
-        prop_assert_eq!(bench.0.lanes().iter().map(|backlog| backlog.pending).sum::<u64>(), pending);
-        Ok(())
+    fn handle(&mut self, discard: bool, of_interest: impl Fn(&Record) -> bool) -> u64 {
+        let now = self.now;
+        let found = self.records.iter_mut().filter(|record| of_interest(record));
+        found.map(|record| u64::from(record.handle(discard, now))).sum()
     }
 }

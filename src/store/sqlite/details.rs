@@ -1,0 +1,72 @@
+//! The column `details`: a blob is the record's details, a text the SHA-256 of those that were trimmed, in hex.
+
+use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
+
+use crate::domain::record::RecordDetails;
+use crate::store::Details;
+
+/// A record's details, or what is left of them, where they lie.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Body<'a> {
+    /// All of them.
+    Kept(&'a [u8]),
+    /// Their SHA-256.
+    Trimmed([u8; 32]),
+}
+
+impl<'a> Body<'a> {
+    /// Reads the column.
+    pub(super) fn in_column(value: ValueRef<'a>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Blob(details) => Ok(Self::Kept(details)),
+            ValueRef::Text(hex) => sha256_in(hex).map(Self::Trimmed).ok_or(FromSqlError::InvalidType),
+            ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Err(FromSqlError::InvalidType),
+        }
+    }
+
+    /// A copy to keep.
+    pub(super) fn to_owned(self) -> Details {
+        match self {
+            Self::Kept(details) => Details::Kept(RecordDetails::stored(details.to_vec())),
+            Self::Trimmed(sha256) => Details::Trimmed { sha256 },
+        }
+    }
+}
+
+/// The hash as the column holds it.
+pub(super) fn hex(sha256: &[u8; 32]) -> String {
+    sha256
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
+        .collect()
+}
+
+/// Reads 64 lower-case hex digits.
+fn sha256_in(hex: &[u8]) -> Option<[u8; 32]> {
+    let digit = |at: usize| match hex.get(at) {
+        Some(digit @ b'0'..=b'9') => Some(digit - b'0'),
+        Some(digit @ b'a'..=b'f') => Some(digit - b'a' + 10),
+        Some(_) | None => None,
+    };
+    let mut sha256 = [0; 32];
+    for (at, byte) in sha256.iter_mut().enumerate() {
+        *byte = (digit(2 * at)? << 4) | digit(2 * at + 1)?;
+    }
+    (hex.len() == 64).then_some(sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_reads_back_and_nothing_else_does() {
+        let sha256 = std::array::from_fn(|at| u8::try_from(at * 7 % 256).unwrap());
+        let text = hex(&sha256);
+        assert_eq!(sha256_in(text.as_bytes()), Some(sha256));
+        for wrong in ["", &text[1..], &format!("{text}0"), &text.to_uppercase(), &text.replace('0', "g")] {
+            assert_eq!(sha256_in(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}
