@@ -10,6 +10,7 @@
 mod api_keys;
 mod audit;
 mod body;
+mod dead_letters;
 mod edits;
 mod health;
 mod openapi;
@@ -153,7 +154,11 @@ operations! {
     "/admin/v1/openapi.json" "GET" { GET openapi::show }
     "/admin/v1/audit" "GET" { GET audit::list }
     "/admin/v1/records" "GET" { GET records::list }
-    "/admin/v1/records/requeue" "POST" { POST records::requeue_all }
+    "/admin/v1/records/requeue" "POST" { POST dead_letters::requeue_all }
     "/admin/v1/records/{receiptId}" "GET" { GET records::show }
-    "/admin/v1/records/{receiptId}/requeue" "POST" { POST records::requeue_one }
+    "/admin/v1/records/{receiptId}/requeue" "POST" { POST dead_letters::requeue_one }
+    "/admin/v1/records/{receiptId}/discard" "POST" { POST dead_letters::discard_one }
+    "/admin/v1/dead-letters" "GET" { GET dead_letters::list }
+    "/admin/v1/dead-letters/requeue" "POST" { POST dead_letters::requeue }
+    "/admin/v1/dead-letters/discard" "POST" { POST dead_letters::discard }
 }

@@ -1,4 +1,4 @@
-//! Stored records: list them, look at one, give dead letters another chance.
+//! Stored records: list them, look at one.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -12,7 +12,7 @@ use crate::domain::ids::ReceiptId;
 use crate::http::answer;
 use crate::http::caller::Visit;
 use crate::http::problem::{Code, Problem};
-use crate::store::{DeadLetters, DeliveryState, Details, ListQuery, MAX_HANDLED, Page, ReceiptStatus, RecordFilter};
+use crate::store::{DeliveryState, Details, ListQuery, Page, ReceiptStatus, RecordFilter};
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,12 +26,6 @@ struct ListParameters {
 
 /// `GET /admin/v1/records`.
 pub(super) async fn list(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
-    #[derive(Serialize)]
-    struct Body<T> {
-        value: Vec<T>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next: Option<i64>,
-    }
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
     let parameters: ListParameters = parameters(&request)?;
     let state = match parameters.state.as_deref() {
@@ -52,12 +46,23 @@ pub(super) async fn list(request: HttpRequest, desk: web::Data<Desk>) -> Result<
         before: parameters.before,
         limit: parameters.limit.unwrap_or(50).clamp(1, LONGEST_PAGE),
     };
-    let Page { records, next } = desk.door.store().list(query).await?;
-    Ok(answer::json(StatusCode::OK, &Body { value: records.iter().map(answer::receipt).collect(), next }))
+    Ok(page(desk.door.store().list(query).await?))
+}
+
+/// A page of records.
+pub(super) fn page(page: Page) -> HttpResponse {
+    #[derive(Serialize)]
+    struct Body<T> {
+        value: Vec<T>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<i64>,
+    }
+    let Page { records, next } = page;
+    answer::json(StatusCode::OK, &Body { value: records.iter().map(answer::receipt).collect(), next })
 }
 
 /// A receipt of the caller's, or the 404 that it does not exist.
-async fn visible(desk: &Desk, visit: &Visit, text: &str) -> Result<ReceiptStatus, Problem> {
+pub(super) async fn visible(desk: &Desk, visit: &Visit, text: &str) -> Result<ReceiptStatus, Problem> {
     let unknown = || {
         Problem::new(
             Code::ReceiptUnknown,
@@ -121,42 +126,4 @@ pub(super) async fn show(
 fn unreadable() -> Problem {
     let detail = "The stored details cannot be read.";
     Problem::new(Code::StoreUnavailable, detail, "Stop the gateway and check its store.")
-}
-
-fn requeued(count: u64) -> HttpResponse {
-    answer::json(StatusCode::OK, &serde_json::json!({ "requeued": count }))
-}
-
-/// `POST /admin/v1/records/{receiptId}/requeue`.
-pub(super) async fn requeue_one(
-    request: HttpRequest,
-    path: web::Path<String>,
-    desk: web::Data<Desk>,
-) -> Result<HttpResponse, Problem> {
-    let visit = desk.door.admit(&request, &[Permission::Admin])?;
-    let status = visible(&desk, &visit, &path).await?;
-    Ok(requeued(desk.door.store().requeue(DeadLetters::One(status.summary.receipt)).await?.count))
-}
-
-/// `POST /admin/v1/records/requeue?organizationId=…`: every dead letter.
-pub(super) async fn requeue_all(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Parameters {
-        organization_id: Option<String>,
-    }
-    let visit = desk.door.admit(&request, &[Permission::Admin])?;
-    let Parameters { organization_id } = parameters(&request)?;
-    let organization = organization(&visit, guid("organizationId", organization_id.as_ref())?)?;
-    let filter = RecordFilter { organization, ..RecordFilter::default() };
-    let (mut count, mut after) = (0, None);
-    loop {
-        let which = DeadLetters::Matching { filter: filter.clone(), after, limit: MAX_HANDLED };
-        let handled = desk.door.store().requeue(which).await?;
-        count += handled.count;
-        if handled.next.is_none() {
-            return Ok(requeued(count));
-        }
-        after = handled.next;
-    }
 }

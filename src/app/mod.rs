@@ -5,6 +5,7 @@
 //! way finish, the store closes.
 
 mod development;
+mod trail;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -118,6 +119,7 @@ impl App {
             .observed_by(Arc::new(CountedDeliveries(Arc::clone(&metrics))))
             .start()
             .map_err(|cause| BuildError::System { what: "the forwarder", cause })?;
+        trail::forget(background.handle(), Arc::clone(&catalog), process.retention.audit);
         let door = web::Data::new(Door::new(
             &process,
             DoorParts {

@@ -21,7 +21,8 @@ const FOR_ALL: [(&str, &str); 3] = [
 ];
 
 /// What answers with the caller's own, whatever others have.
-const OWN: [(&str, &str); 8] = [
+const OWN: [(&str, &str); 9] = [
+    ("GET", "/admin/v1/dead-letters"),
     ("GET", "/admin/v1/organizations"),
     ("GET", "/admin/v1/work-streams"),
     ("GET", "/admin/v1/api-keys"),
@@ -66,6 +67,7 @@ fn ask(operation: &Operation, receipt: &str) -> (String, Value) {
     assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
     let body = match operation.method {
         "GET" | "DELETE" => Value::Null,
+        _ if operation.path.contains("dead-letters") => json!({ "organizationId": LITWARE, "reason": "x" }),
         _ => {
             json!({ "name": "x", "displayName": "x", "organizationId": LITWARE, "value": [], "rules": [], "position": 1, "reason": "x" })
         }
