@@ -55,6 +55,12 @@ impl Route {
         Some(Self { queue: QueueName::parse(&stored.queue).ok()?, priority: stored.priority, rule: stored.rule, trace })
     }
 
+    /// The same route without the values that the rules saw: they are parts of the record's details, and go with them.
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        Self { trace: self.trace.map(|trace| Arc::new(trace.without_values())), ..self }
+    }
+
     /// Why this queue, in a sentence.
     pub fn reason(&self) -> String {
         let matched = self.trace.as_deref().and_then(|trace| trace.tried().last()).filter(|tried| tried.matched);

@@ -73,7 +73,10 @@ fn organization() -> String {
 }
 
 fn gateway() -> TestGateway {
-    let usual = Setup::default();
+    gateway_with(Setup::default())
+}
+
+fn gateway_with(usual: Setup) -> TestGateway {
     let organizations = usual.organizations.into_iter().map(|(name, text)| {
         let text = if name == "contoso.toml" { organization() } else { text };
         (name, text)
@@ -223,4 +226,33 @@ fn the_command_line_shows_why() {
     let explained = text(&against(&gateway, &["records", "explain", &file.to_string_lossy()]).stdout);
     assert!(explained.ends_with(decision), "{explained}");
     assert!(explained.contains("Routing rule `High or urgent` of the work stream matched."), "{explained}");
+}
+
+#[test]
+fn what_rules_saw_goes_with_the_details() {
+    let mut setup = Setup::default();
+    setup.process.push_str("\n[retention]\ndelivered_details_days = 0\n");
+    let gateway = gateway_with(setup);
+    let id = gateway.post(INCIDENT).text("receiptId");
+    assert_eq!(receipt(&gateway, &id)["trace"]["values"]["label prioritycode"], "\"High\"");
+    let body = format!(r#"{{"organizationId":"{ORGANIZATION_ID}"}}"#);
+    let item = gateway.call("POST", "/api/v1/work-items/lease", KEY, body.as_bytes()).json()["value"][0].clone();
+    let token = format!(r#"{{"leaseToken":{}}}"#, item["leaseToken"]);
+    let completed = gateway.call("POST", &format!("/api/v1/work-items/{id}/complete"), KEY, token.as_bytes());
+    assert!(completed.status < 300, "{completed:?}");
+    let trace = eventually("the details to be trimmed", || {
+        let shown = gateway.administer("GET", &format!("/admin/v1/records/{id}?details=true")).json();
+        shown["recordDetails"].is_null().then(|| shown["receipt"]["trace"].clone())
+    });
+    assert_eq!(
+        (&trace["rule"], &trace["values"], &trace["shortened"]),
+        (&json!("High or urgent"), &json!({}), &json!(true))
+    );
+    assert_eq!(
+        trace["rulesTried"].as_array().map(Vec::len),
+        Some(2),
+        "which rules were tried is no secret of the record"
+    );
+    // A repeat still finds its first receipt.
+    assert_eq!(gateway.post(INCIDENT).text("receiptId"), id);
 }

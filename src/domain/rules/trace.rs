@@ -75,7 +75,12 @@ impl RouteTrace {
         self.values.iter().map(|(operand, value)| (&**operand, &**value))
     }
 
-    /// Whether rules or values were left out, since there were too many.
+    /// The same trace without the values.
+    pub(in crate::domain) fn without_values(&self) -> Self {
+        Self { values: Vec::new(), shortened: self.shortened || !self.values.is_empty(), ..self.clone() }
+    }
+
+    /// Whether rules or values were left out: there were too many, or they went with the record's details.
     pub const fn is_shortened(&self) -> bool {
         self.shortened
     }

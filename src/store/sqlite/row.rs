@@ -249,18 +249,22 @@ pub(super) struct Trimmed {
     /// How many bytes go.
     pub(super) bytes: u64,
     pub(super) sha256_hex: String,
+    /// The route without what the rules saw, which was part of the details.
+    pub(super) route: String,
     pub(super) crc: i64,
 }
 
 /// Reads what the row at this place becomes when it is trimmed; `None` where it has been already.
 pub(super) fn trimmed(conn: &Connection, seq: i64) -> rusqlite::Result<Result<Option<Trimmed>, Damage>> {
     let found = conn.prepare_cached(&SELECT_ONE)?.query_row([seq], |row| {
-        Ok(Fields::verified(row, seq).map(|mut fields| {
-            let Body::Kept(kept) = fields.content.details else { return None };
+        Ok(Fields::verified(row, seq).map(|Fields { content, .. }| {
+            let Body::Kept(kept) = content.details else { return None };
             let sha256 = Sha256::digest(kept).into();
-            fields.content.details = Body::Trimmed(sha256);
-            let crc = at_place(fields.content.checksum(), seq);
-            Some(Trimmed { seq, bytes: kept.len() as u64, sha256_hex: details::hex(&sha256), crc })
+            let route = Route::from_stored(content.route).map(|route| route.without_values().to_stored());
+            let route = route.unwrap_or_else(|| content.route.to_owned());
+            let content = Content { details: Body::Trimmed(sha256), route: &route, ..content };
+            let crc = at_place(content.checksum(), seq);
+            Some(Trimmed { seq, bytes: kept.len() as u64, sha256_hex: details::hex(&sha256), crc, route })
         }))
     });
     Ok(found.optional()?.unwrap_or_else(|| Err(Damage::missing(seq))))

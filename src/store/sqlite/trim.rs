@@ -1,4 +1,4 @@
-//! Trimming: a record's details are replaced by their hash.
+//! Trimming: a record's details are replaced by their hash, and what rules saw of them goes too.
 //!
 //! A row that only became shorter would leave its page as it is, half empty, and no page would ever become free. So the
 //! rows of a slice are taken out together and put in again: the pages that they filled are given back, and what is left
@@ -10,10 +10,11 @@ use rusqlite::{OptionalExtension, params_from_iter};
 use super::batch::Batch;
 use super::row::{self, Trimmed};
 
-/// Every column but the two that change, and how many they are.
+/// Every column but the two that are replaced whole, and how many they are. The route changes too.
 const COLUMNS: &str = "seq, lane, receipt, duplicate_key, entity_logical_name, entity_set_name, record_id, \
      relationship_name, route, catalog_generation, accepted_at, traceparent, client_tracking_id";
 const COLUMN_COUNT: usize = 13;
+const ROUTE_COLUMN: usize = 8;
 
 impl Batch<'_> {
     /// Trims a record. The details of a damaged one stay: a fresh checksum would call them sound.
@@ -52,6 +53,9 @@ impl Batch<'_> {
                 (0..COLUMN_COUNT).map(|column| row.get(column)).collect::<rusqlite::Result<Vec<Value>>>()
             });
             if let Some(mut row) = row.optional()? {
+                if let Some(route) = row.get_mut(ROUTE_COLUMN) {
+                    *route = Value::from(trimmed.route.clone());
+                }
                 row.extend([Value::from(trimmed.crc), Value::from(trimmed.sha256_hex.clone())]);
                 rows.push(row);
             }
