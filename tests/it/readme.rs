@@ -44,19 +44,27 @@ fn the_examples_work_as_written() {
     BufReader::new(gateway.stdout.take().expect("its output")).read_line(&mut line).expect("a greeting");
     let greeting: serde_json::Value = serde_json::from_str(&line).expect("JSON");
     let url = greeting["publicUrl"].as_str().expect("an address");
+    let admin_url = greeting["adminUrl"].as_str().expect("an address");
     let record = folder.path().join("record.json");
 
     let run = |block: &str| {
         let block = block.replace("http://127.0.0.1:8080", url).replace("/tmp/record.json", &record.to_string_lossy());
-        let output = Command::new("sh").current_dir(folder.path()).args(["-c", &block]).output().expect("ran");
+        let block = block.replace("cargo run --release --quiet --", env!("CARGO_BIN_EXE_streamgate"));
+        let mut shell = Command::new("sh");
+        shell.current_dir(folder.path()).env("STREAMGATE_URL", url).env("STREAMGATE_ADMIN_URL", admin_url);
+        let output = shell.env_remove("STREAMGATE_API_KEY").args(["-e", "-c", &block]).output().expect("ran");
+        assert!(output.status.success() || output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     };
     let blocks = blocks(&readme);
     let answers: Vec<String> = blocks.iter().map(|block| run(block)).collect();
-    assert_eq!(answers.len(), 3, "the README has three examples to run");
+    assert_eq!(answers.len(), 4, "the README has four examples to run");
     assert!(answers[0].starts_with("HTTP/1.1 202"), "{}", answers[0]);
     assert!(answers[1].contains(r#""state":"accepted""#), "{}", answers[1]);
     assert!(answers[2].contains(r#""leaseToken":"#), "{}", answers[2]);
+    for line in ["Organization `litware`", "NAME  QUEUE   STATE", "High  Urgent  active", "unique_name = \"litware\""] {
+        assert!(answers[3].contains(line), "`{line}` is not in\n{}", answers[3]);
+    }
 
     // "put `state = "inactive"` into the entity configuration of `incident` in the same file"
     let file = folder.path().join("config/organizations/contoso.toml");
