@@ -116,7 +116,7 @@ fn scalar(digits: &str) -> DeValue<'_> {
 }
 
 /// `entitySetName` → `entity_set_name`. What is in snake case stays so.
-pub(super) fn snake_case(name: &str) -> Cow<'_, str> {
+pub fn snake_case(name: &str) -> Cow<'_, str> {
     if !name.contains(|c: char| c.is_ascii_uppercase()) {
         return Cow::Borrowed(name);
     }
@@ -131,7 +131,7 @@ pub(super) fn snake_case(name: &str) -> Cow<'_, str> {
 }
 
 /// `entity_set_name` → `entitySetName`.
-pub(super) fn camel_case(name: &str) -> String {
+pub fn camel_case(name: &str) -> String {
     let mut words = name.split('_');
     let mut camel = words.next().unwrap_or_default().to_owned();
     for word in words {

@@ -25,6 +25,7 @@ pub mod view;
 pub mod watch;
 
 pub use fault::{Fault, Faults};
+pub use json::{camel_case, snake_case};
 pub use live::{Live, ReloadOutcome, ReloadStatus};
 pub use load::{Config, DEFAULT_PATH, EXAMPLE_ORGANIZATION, MANUAL, Origin, Overrides, load, load_with_stored};
 pub use settings::{Effective, Process};

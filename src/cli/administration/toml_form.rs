@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Exit, Failure};
+use crate::config::{camel_case, snake_case};
 
 /// Lists whose elements are tables of their own, in the order in which a file has them.
 const TABLES: [&str; 5] = ["queues", "workStreams", "contextVariables", "entities", "rules"];
@@ -25,7 +26,8 @@ pub(super) fn write(document: &Map<String, Value>) -> String {
 fn tables(object: &Map<String, Value>, path: &str, text: &mut String) {
     for name in TABLES {
         for element in object.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object) {
-            let path = if path.is_empty() { snake_case(name) } else { format!("{path}.{}", snake_case(name)) };
+            let path =
+                if path.is_empty() { snake_case(name).into_owned() } else { format!("{path}.{}", snake_case(name)) };
             text.push_str(&format!("\n[[{path}]]\n"));
             members(element, text);
             tables(element, &path, text);
@@ -111,8 +113,8 @@ pub(super) fn place(text: &str, pointer: &str) -> Option<(usize, usize)> {
     for segment in pointer.split('/').skip(1) {
         let segment = segment.replace("~1", "/").replace("~0", "~");
         let next = match at.map(Spanned::get_ref) {
-            None => root.get_ref().get(snake_case(&segment).as_str()),
-            Some(DeValue::Table(table)) => table.get(snake_case(&segment).as_str()),
+            None => root.get_ref().get(&*snake_case(&segment)),
+            Some(DeValue::Table(table)) => table.get(&*snake_case(&segment)),
             Some(DeValue::Array(elements)) => segment.parse::<usize>().ok().and_then(|index| elements.get(index)),
             Some(_) => None,
         };
@@ -123,28 +125,6 @@ pub(super) fn place(text: &str, pointer: &str) -> Option<(usize, usize)> {
     let before = text.get(..offset)?;
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Some((before.matches('\n').count() + 1, before.get(line_start..)?.chars().count() + 1))
-}
-
-fn snake_case(name: &str) -> String {
-    let mut snake = String::with_capacity(name.len() + 4);
-    for c in name.chars() {
-        if c.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(c.to_ascii_lowercase());
-    }
-    snake
-}
-
-fn camel_case(name: &str) -> String {
-    let mut words = name.split('_');
-    let mut camel = words.next().unwrap_or_default().to_owned();
-    for word in words {
-        let mut chars = word.chars();
-        camel.extend(chars.next().map(|first| first.to_ascii_uppercase()));
-        camel.push_str(chars.as_str());
-    }
-    camel
 }
 
 #[cfg(test)]
