@@ -144,3 +144,28 @@ fn a_catalog_that_is_gone_is_told_and_not_made_anew() {
     let gateway = TestGateway::start_on(folder);
     assert_eq!(gateway.post(record(1)).status, 202);
 }
+
+#[test]
+fn what_another_gateway_changed_while_this_one_was_starting_counts() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let folder = gateway.stop();
+    let overrides = streamgate::config::Overrides {
+        data_dir: Some(folder.path().join("data")),
+        listen: Some(([127, 0, 0, 1], 0).into()),
+        admin_listen: Some(([127, 0, 0, 1], 0).into()),
+        read_only: false,
+    };
+    // Read before, built after another one has answered a change.
+    let early =
+        streamgate::app::load_config(Some(&folder.path().join("streamgate.toml")), &overrides).expect("no fault");
+    let other = TestGateway::start_on(folder);
+    let changed = other.change("PATCH", &format!("/organizations/{LITWARE}"), &json!({ "name": "Answered" }), 200);
+    let folder = other.stop();
+    let app = streamgate::app::App::build(early).expect("built");
+    let effective = app.live().snapshot();
+    let organization = effective.catalog.organization_named("litware").expect("there");
+    assert_eq!(&*organization.name, "Answered");
+    assert!(effective.catalog.generation() > changed["catalogGeneration"].as_u64().expect("a generation"));
+    drop((app, folder));
+}
