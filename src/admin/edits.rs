@@ -76,7 +76,7 @@ pub(super) fn answer(
 ) -> Result<HttpResponse, Problem> {
     let unknown = || unknown(resource.address.noun()).under(effective.catalog.generation());
     let organization = effective.catalog.organization(&resource.organization).ok_or_else(unknown)?;
-    let document = view::document(organization);
+    let document = view::part(organization, resource.address.in_work_stream().as_ref());
     let found = resource.address.find(&document).ok_or_else(unknown)?;
     let tag = Tag::of(found);
     let mut shown = with_parents(found.clone(), resource, effective);

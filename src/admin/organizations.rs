@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::Desk;
@@ -11,7 +12,7 @@ use super::edits::{Resource, answer, if_match, submission_faults, unknown, with_
 use super::query::{self, ListParameters, parameters};
 use super::resources::{deleted, resource};
 use crate::config::stored::Document;
-use crate::config::view;
+use crate::config::{Effective, view};
 use crate::domain::access::{OrganizationScope, Permission};
 use crate::domain::ids::{Guid, OrganizationId};
 use crate::editor::address::Address;
@@ -93,23 +94,31 @@ pub(super) async fn delete(request: HttpRequest, desk: web::Data<Desk>) -> Resul
 pub(super) async fn document(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
     let Resource { organization, .. } = resource(&visit, &request)?;
-    let layers = &visit.effective().layers;
-    let provided = layers.provisioned_from(&organization);
-    let found = visit.catalog().organization(&organization).ok_or_else(|| unknown("organization"))?;
-    let whole = view::document(found);
-    let tag = Tag::of(&Value::Object(whole.clone()));
-    let mut shown = match layers.stored.organizations.get(&organization).filter(|_| provided.is_none()) {
-        Some(stored) => Document::clone(stored),
-        None => whole,
-    };
-    if let Some(file) = provided {
-        shown.insert("provisionedFrom".to_owned(), file.into());
-    }
-    let mut response = json_answer(StatusCode::OK, &shown);
+    // A large one takes a while to put together, and the listener has one worker, which health asks too.
+    let effective = visit.effective_to_keep();
+    let shown = web::block(move || shown(&effective, organization)).await;
+    let (body, tag) = shown.ok().flatten().ok_or_else(|| unknown("organization"))?;
+    let mut response = json_answer(StatusCode::OK, &body);
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    std::future::ready(Ok(response)).await
+    Ok(response)
+}
+
+/// An organization's document as JSON, and its tag.
+fn shown(effective: &Effective, organization: OrganizationId) -> Option<(Box<RawValue>, String)> {
+    let layers = &effective.layers;
+    let provided = layers.provisioned_from(&organization);
+    let whole = Value::Object(view::document(effective.catalog.organization(&organization)?));
+    let tag = Tag::of(&whole);
+    let mut shown = match layers.stored.organizations.get(&organization).filter(|_| provided.is_none()) {
+        Some(stored) => Value::Object(Document::clone(stored)),
+        None => whole,
+    };
+    if let (Some(file), Some(members)) = (provided, shown.as_object_mut()) {
+        members.insert("provisionedFrom".to_owned(), file.into());
+    }
+    Some((to_raw_value(&shown).ok()?, tag))
 }
 
 /// PUT …/document: the organization is exactly this from now on; `?dryRun=true` only compares.

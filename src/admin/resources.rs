@@ -257,7 +257,7 @@ async fn list(request: HttpRequest, desk: web::Data<Desk>, collection: Collectio
     let parameters: ListParameters = parameters(&request)?;
     let generation = visit.catalog().generation();
     let organization = visit.catalog().organization(&parent.organization).ok_or_else(|| unknown("organization"))?;
-    let document = view::document(organization);
+    let document = view::part(organization, parent.address.in_work_stream().as_ref());
     let of_parent = if parent.address.last().is_none() {
         document.get(collection.member())
     } else {

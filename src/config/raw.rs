@@ -63,7 +63,8 @@ impl<'a> Table<'a> {
     pub(super) fn open(table: &'a DeTable<'a>, at: Place<'a>, keys: Keys) -> Self {
         for (key, _) in table.iter() {
             let word = key.get_ref().as_ref();
-            if !keys.keys.contains(&word) {
+            // Looking for what was meant takes a while, and would be for nothing.
+            if !keys.keys.contains(&word) && !at.report().is_full() {
                 let at = at.moved_to(key.span().start);
                 let message = format!("unknown key `{}` in {}", excerpt(&at.key(word)), keys.table);
                 at.hinted(message, meant(word, keys.keys));

@@ -7,13 +7,23 @@ use serde_json::{Map, Value, json};
 
 use super::stored::Document;
 use crate::domain::catalog::{ContextVariable, EntityConfiguration, Organization, Queue, WorkStream};
+use crate::domain::ids::WorkStreamId;
 use crate::domain::rules::Mapping;
 
 /// The whole organization.
 pub fn document(organization: &Organization) -> Document {
+    part(organization, None)
+}
+
+/// The organization with one of its work streams only, where one is named: what a look at a part of it needs.
+pub fn part(organization: &Organization, only: Option<&WorkStreamId>) -> Document {
     let default = organization.queues.default_queue();
     let queues = organization.queues.iter().map(|queue| view_of_queue(queue, queue.name == default.name));
-    let work_streams = organization.work_streams_by_name().into_iter().map(work_stream);
+    let work_streams = match only {
+        Some(id) => organization.work_streams.get(id).into_iter().collect(),
+        None => organization.work_streams_by_name(),
+    };
+    let work_streams = work_streams.into_iter().map(work_stream);
     object(json!({
         "organization": self::organization(organization),
         "queues": queues.collect::<Vec<_>>(),

@@ -115,6 +115,14 @@ impl Address {
         self.0.last()
     }
 
+    /// The work stream that it is, or is a part of.
+    pub fn in_work_stream(&self) -> Option<WorkStreamId> {
+        match self.0.first() {
+            Some((Collection::WorkStreams, Identity::Guid(id))) => Some((*id).into()),
+            Some(_) | None => None,
+        }
+    }
+
     /// What it is a part of, besides the organization.
     pub fn parents(&self) -> &[(Collection, Identity)] {
         self.0.split_last().map_or(&[], |(_, parents)| parents)
