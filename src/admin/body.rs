@@ -11,6 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::Desk;
 use crate::config::stored::Document;
+use crate::domain::rules::literal::Literal;
 use crate::http::body::{BodyLimits, read_json};
 use crate::http::caller::Visit;
 use crate::http::problem::Problem;
@@ -27,6 +28,10 @@ pub(super) async fn object(visit: &Visit, request: &HttpRequest, desk: &Desk) ->
     let body = read_json(visit, request, &BodyLimits { max_bytes: MAX_BYTES, budget }).await?;
     let malformed =
         |detail: String| Problem::malformed(None, detail, "Send one JSON object; docs/administration.md says which.");
+    if let Some(number) = inexact_number(body.bytes()) {
+        let detail = format!("The number `{}` has more digits than are kept.", crate::domain::ids::excerpt(number));
+        return Err(malformed(detail));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body.bytes());
     let value = Strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match value {
@@ -42,6 +47,40 @@ pub(super) async fn optional_object(visit: &Visit, request: &HttpRequest, desk: 
     let is_empty =
         length.is_none_or(|length| length.trim() == "0") && !request.headers().contains_key("transfer-encoding");
     if is_empty { Ok(Document::new()) } else { object(visit, request, desk).await }
+}
+
+/// The first number in a JSON text that would be rounded: nothing is changed about what somebody configures. What is no
+/// number or no JSON at all is for the parser to refuse.
+fn inexact_number(text: &[u8]) -> Option<&str> {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                at += 1;
+                while let Some(&inside) = text.get(at).filter(|inside| **inside != b'"') {
+                    at += if inside == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let rest = text.get(at..).unwrap_or_default();
+                let in_numbers = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
+                let length = rest.iter().take_while(|byte| in_numbers(byte)).count();
+                let number = rest.get(..length).and_then(|number| std::str::from_utf8(number).ok())?;
+                if let Ok(read) = serde_json::from_str::<Number>(number) {
+                    // The canonical forms of what is written and of what was read.
+                    let (written, kept) = (Literal::number(number), Literal::number(&read.to_string()));
+                    if written.is_err() || written != kept {
+                        return Some(number);
+                    }
+                }
+                at += length;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
 }
 
 /// Any JSON value, with members that stand twice refused.
@@ -126,6 +165,25 @@ mod tests {
         for text in [r#"{"a":[1,-2,98.60000000000001,null,true,"x",{"b":18446744073709551615}]}"#, "[]", "0"] {
             assert_eq!(read(text), Ok(serde_json::from_str(text).expect("JSON")));
         }
+    }
+
+    #[test]
+    fn numbers_that_would_be_rounded_are_found() {
+        for inexact in [
+            "18446744073709551616",
+            "922337203685477.5807",
+            "0.1234567890123456789",
+            "9007199254740993.0",
+            "-9223372036854775809",
+            "1e-400",
+        ] {
+            assert_eq!(inexact_number(format!("{{\"a\":[1,{inexact}]}}").as_bytes()), Some(inexact));
+        }
+        for exact in ["18446744073709551615", "98.60000000000001", "1e3", "-7", "0", "0.1", "1.50"] {
+            assert_eq!(inexact_number(format!("[{exact}]").as_bytes()), None, "{exact}");
+        }
+        assert_eq!(inexact_number(br#"{"a\"18446744073709551616":"18446744073709551616"}"#), None);
+        assert_eq!(inexact_number(b"\"\\"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::editor::{Edit, EditError, EditKind, Edited, Editor, Tag};
 use crate::http::answer;
 use crate::http::caller::Visit;
 use crate::http::problem::{Code, Problem, SubmissionFault};
+use crate::store::StoreError;
 
 /// A resource of an organization.
 #[derive(Debug, Clone)]
@@ -60,7 +61,9 @@ pub(super) async fn change(
 
 /// `If-Match`, where it is given.
 pub(super) fn if_match(request: &HttpRequest) -> Option<Tag> {
-    let values: Vec<_> = request.headers().get_all(header::IF_MATCH).filter_map(|value| value.to_str().ok()).collect();
+    // What is no text is no tag of ours either: it matches nothing.
+    let values = request.headers().get_all(header::IF_MATCH).map(|value| value.to_str().unwrap_or("\"\""));
+    let values: Vec<_> = values.collect();
     if values.is_empty() { None } else { Some(Tag::parse(&values.join(","))) }
 }
 
@@ -113,12 +116,18 @@ pub(super) fn with_parents(mut shown: Value, resource: &Resource, effective: &Ef
 
 /// Faults as problems and warnings show them.
 pub(super) fn submission_faults(faults: &[Fault]) -> Vec<SubmissionFault> {
-    let faults = faults.iter().map(|fault| SubmissionFault {
+    const SHOWN: usize = 100;
+    let shown = faults.iter().take(SHOWN).map(|fault| SubmissionFault {
         pointer: fault.pointer.clone(),
         message: fault.message.clone(),
         hint: fault.hint.clone(),
     });
-    faults.collect()
+    let more = faults.len().checked_sub(SHOWN).filter(|more| *more > 0).map(|more| SubmissionFault {
+        pointer: None,
+        message: format!("and {more} more, or more than that; mend these first"),
+        hint: None,
+    });
+    shown.chain(more).collect()
 }
 
 /// The 404 of what is not there, or not for this caller.
@@ -130,12 +139,16 @@ pub(super) fn unknown(noun: &str) -> Problem {
     )
 }
 
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A']) { "an" } else { "a" }
+}
+
 fn problem(fault: EditError) -> Problem {
     match fault {
         EditError::Unknown(noun) => unknown(noun),
         EditError::Exists { noun, identity } => Problem::new(
             Code::ResourceExists,
-            format!("There is a {noun} `{}` already.", crate::domain::ids::excerpt(&identity)),
+            format!("There is {} {noun} `{}` already.", article(noun), crate::domain::ids::excerpt(&identity)),
             "Change the one that is there with PATCH, or choose another ID or name.",
         ),
         EditError::Provisioned(file) => Problem::new(
@@ -157,6 +170,9 @@ fn problem(fault: EditError) -> Problem {
         EditError::InUse(detail) => {
             Problem::new(Code::InUse, detail, "Take it out of the configuration files first, then try again.")
         }
+        EditError::TooLarge(detail) => {
+            Problem::new(Code::BodyTooLarge, detail, "Delete what is not needed, or share it out among organizations.")
+        }
         EditError::PreconditionFailed => Problem::new(
             Code::PreconditionFailed,
             "The resource is not the one that `If-Match` names: somebody else has changed it.",
@@ -172,7 +188,20 @@ fn problem(fault: EditError) -> Problem {
             Problem::new(Code::ResourceInvalid, detail, "Correct every fault in `faults` and submit again.")
                 .with_faults(shown)
         }
-        EditError::Store(fault) => fault.into(),
+        EditError::Store(fault @ StoreError::Full { .. }) => {
+            tracing::warn!(%fault, "a change of the configuration was refused");
+            let again = "Make room on the disk of the data directory and send the change again; nothing has changed.";
+            Problem::new(Code::StoreFull, "There is no room for changes of the configuration.", again)
+        }
+        EditError::Store(fault) => {
+            tracing::error!(%fault, "the configuration's store did not answer as it should");
+            let detail = "What is configured through the administration cannot be read or written.";
+            Problem::new(
+                Code::StoreUnavailable,
+                detail,
+                "Nothing has changed. The log says what is wrong with catalog.db.",
+            )
+        }
         EditError::Random(fault) => {
             let detail = format!("The operating system gives no random bits: {fault}.");
             Problem::new(Code::StoreUnavailable, detail, "Nothing has changed. Try again later.")

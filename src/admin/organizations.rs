@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Desk;
 use super::body::object;
 use super::edits::{Resource, answer, if_match, submission_faults, unknown, with_editor, with_parents};
-use super::query::{ListParameters, parameters};
+use super::query::{self, ListParameters, parameters};
 use super::resources::{deleted, resource};
 use crate::config::stored::Document;
 use crate::config::view;
@@ -79,6 +79,7 @@ pub(super) async fn delete(request: HttpRequest, desk: web::Data<Desk>) -> Resul
     }
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
     for_all(&visit)?;
+    query::only(&request, &["storedCopy"])?;
     let Parameters { stored_copy } = parameters(&request)?;
     let Resource { organization, .. } = resource(&visit, &request)?;
     let if_match = if_match(&request);
@@ -120,6 +121,7 @@ pub(super) async fn put_document(request: HttpRequest, desk: web::Data<Desk>) ->
         dry_run: bool,
     }
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
+    query::only(&request, &["dryRun"])?;
     let Parameters { dry_run } = parameters(&request)?;
     let named = request.match_info().get("organizationId").unwrap_or_default();
     let organization = OrganizationId::from(Guid::parse(named).map_err(|_| unknown("organization"))?);

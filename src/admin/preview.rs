@@ -169,9 +169,12 @@ async fn run(desk: &Desk, trial: &Trial<'_>, (only, last): (Option<LogicalName>,
             if found.examined == last {
                 break;
             }
-            // What was deleted meanwhile, or has lost its details, cannot be tried.
-            let found_record = desk.door.store().record(summary.receipt).await?;
-            let Some(record) = found_record.and_then(StoredRecord::whole) else { continue };
+            // What was deleted meanwhile is none any more; what has lost its details cannot be tried.
+            let Some(kept) = desk.door.store().record(summary.receipt).await? else { continue };
+            let Some(record) = kept.whole() else {
+                found.without_details += 1;
+                continue;
+            };
             let Some((from, to)) = trial.of(&record) else { continue };
             found.examined += 1;
             queues.entry(from.queue.clone()).or_default().0 += 1;

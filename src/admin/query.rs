@@ -26,6 +26,22 @@ pub(super) fn parameters<T: serde::de::DeserializeOwned>(request: &HttpRequest) 
     })
 }
 
+/// Refuses query parameters that an operation does not know: one that is spelt wrongly could be the one that mattered.
+///
+/// # Errors
+/// 400.
+pub(super) fn only(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
+    let names = request.query_string().split('&').filter_map(|pair| pair.split('=').next());
+    match names.filter(|name| !name.is_empty()).find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(unknown) => {
+            let detail = format!("There is no query parameter `{}` here.", crate::domain::ids::excerpt(unknown));
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(Problem::malformed(None, detail, format!("This operation knows: {known}.")))
+        }
+    }
+}
+
 /// A query parameter of no use.
 pub(super) fn malformed(field: &'static str, detail: impl Into<String>) -> Problem {
     Problem::malformed(Some(field), detail, format!("Correct the query parameter `{field}`."))
@@ -58,7 +74,7 @@ pub(super) fn organization(visit: &Visit, named: Option<Guid>) -> Result<Option<
 
 /// What narrows a list.
 #[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListParameters {
     /// Only this organization's.
     pub(super) organization_id: Option<String>,
@@ -100,6 +116,9 @@ impl ListParameters {
             #[serde(skip_serializing_if = "Option::is_none")]
             next: Option<String>,
             catalog_generation: u64,
+        }
+        if self.state.as_deref().is_some_and(|state| !matches!(state, "active" | "inactive")) {
+            return Err(malformed("state", "`state` must be active or inactive.").under(generation));
         }
         let mut resources = resources.peekable();
         if let Some(after) = &self.after {

@@ -17,7 +17,7 @@ use crate::editor::EditKind;
 use crate::editor::address::{Address, Collection, Identity};
 use crate::http::answer::json;
 use crate::http::caller::Visit;
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 
 /// The resource that the path names, for this caller.
 ///
@@ -78,6 +78,9 @@ fn organization_of(visit: &Visit, request: &HttpRequest, id: WorkStreamId) -> Re
     struct Parameters {
         organization_id: Option<String>,
     }
+    if request.method() != actix_web::http::Method::GET {
+        query::only(request, &["organizationId"])?;
+    }
     let Parameters { organization_id } = parameters(request)?;
     let named = query::guid("organizationId", organization_id.as_ref())?.map(OrganizationId::from);
     let visible = visit.catalog().organizations_for(visit.caller());
@@ -109,6 +112,14 @@ pub(super) async fn patch(request: HttpRequest, desk: web::Data<Desk>) -> Result
     let visit = desk.door.admit(&request, &[Permission::Admin])?;
     let resource = resource(&visit, &request)?;
     let patch = object(&visit, &request, &desk).await?;
+    let elsewhere = patch.get("organizationId").is_some_and(|id| {
+        id.as_str().and_then(|id| Guid::parse(id).ok()).map(OrganizationId::from) != Some(resource.organization)
+    });
+    if elsewhere {
+        let detail = "`organizationId` is not the organization that this resource is a part of, and it cannot move.";
+        let action = "Leave `organizationId` out, or create the resource there.";
+        return Err(Problem::new(Code::FieldLocked, detail, action).about("organizationId"));
+    }
     changed(&desk, &visit, &request, (resource, EditKind::Patch(patch))).await
 }
 
@@ -228,9 +239,10 @@ pub(super) async fn create_work_stream(request: HttpRequest, desk: web::Data<Des
                 .ok_or_else(|| malformed("`organizationId` is not a GUID."))?,
         ),
     };
-    let organization = query::organization(&visit, named)
-        .map_err(|_| unknown("organization"))?
-        .ok_or_else(|| malformed("`organizationId` is missing."))?;
+    if named.is_some_and(|id| !visit.caller().sees(&id.into())) {
+        return Err(unknown("organization").under(visit.catalog().generation()));
+    }
+    let organization = query::organization(&visit, named)?.ok_or_else(|| malformed("`organizationId` is missing."))?;
     if visit.catalog().organization_for(visit.caller(), &organization).is_none() {
         return Err(unknown("organization").under(visit.catalog().generation()));
     }

@@ -32,10 +32,10 @@ use crate::http::frame::frame;
 use crate::http::keys::JwksService;
 use crate::http::server::{ServerSettings, serve};
 use crate::intake::Intake;
-use crate::store::Store;
 use crate::store::catalog::CatalogStore;
 use crate::store::sqlite::catalog::{SqliteCatalog, read_stored};
 use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// A gateway that is ready to serve.
@@ -70,6 +70,12 @@ pub enum BuildError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// What was configured through the administration cannot be read.
+    #[error(transparent)]
+    Catalog(StoreError),
+    /// What another gateway has configured since the configuration was read does not go with the files.
+    #[error(transparent)]
+    Configuration(#[from] Faults),
     /// The development key cannot be kept.
     #[error("the development key: {0}")]
     DevelopmentKey(io::Error),
@@ -102,7 +108,10 @@ impl App {
         let public = bind(process.listen)?;
         let admin = bind(process.admin_listen)?;
         let store: Arc<dyn Store> = SqliteStore::open(&process.data_dir, &process.store, &process.retention)?;
-        let catalog: Arc<dyn CatalogStore> = Arc::new(SqliteCatalog::open(&process.data_dir)?);
+        let catalog: Arc<dyn CatalogStore> =
+            Arc::new(SqliteCatalog::open(&process.data_dir, process.store.disk_reserve_bytes)?);
+        // Again, now that nobody else can change it: the gateway before may have done so since the configuration was read.
+        let config = config.over(catalog.load().map_err(BuildError::Catalog)?)?;
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("background")
@@ -111,7 +120,12 @@ impl App {
             .map_err(|cause| BuildError::System { what: "the background runtime", cause })?;
         let development_key = development_key(&config, &process)?;
         let metrics = Arc::new(Metrics::new());
-        let live = Arc::new(Live::new(config));
+        let remembered = Arc::clone(&catalog);
+        let live = Arc::new(Live::new(config).remembering(move |generation| {
+            if let Err(fault) = remembered.remember_generation(generation) {
+                tracing::warn!(%fault, generation, "the generation could not be noted; after a restart it may be given again");
+            }
+        }));
         let watch = watch::start(Arc::clone(&live))
             .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
         let nudge = Nudge::default();

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn all_that_is_too_old_goes_and_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
-        let catalog = SqliteCatalog::open(folder.path()).expect("opened");
+        let catalog = SqliteCatalog::open(folder.path(), 0).expect("opened");
         let day = 24 * 60 * 60 * 1_000;
         for at in 0..(SLICE as i64 + 10) {
             let audit = AuditEntry {

@@ -41,6 +41,8 @@ enum RecordsCommand {
     /// Show one record: where it stands, and why it went where it went.
     Show {
         /// The receipt ID of a 202.
+        // One in 64 starts with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         receipt_id: String,
         /// Print the record details too, byte for byte.
         #[arg(long)]
@@ -54,7 +56,7 @@ enum RecordsCommand {
     /// Make dead letters pending again.
     Requeue {
         /// The receipt ID of one dead letter.
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present = "all", allow_hyphen_values = true)]
         receipt_id: Option<String>,
         /// Requeue all dead letters, of one organization where --organization-id is given.
         #[arg(long, conflicts_with = "receipt_id")]
@@ -295,4 +297,36 @@ async fn requeue(
         output.line(format!("{} dead letters are pending again.", text(&body, "requeued")))?;
     }
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        records: RecordsArgs,
+    }
+
+    #[test]
+    fn a_receipt_may_start_with_a_hyphen_and_flags_stay_flags() {
+        let read = |arguments: &[&str]| {
+            Line::try_parse_from(["records"].iter().chain(arguments)).map(|line| line.records.command)
+        };
+        for arguments in
+            [&["show", "-Ev", "--details"][..], &["show", "--details", "-Ev"], &["show", "--details", "--x"]]
+        {
+            match read(arguments) {
+                Ok(RecordsCommand::Show { receipt_id, details: true }) => assert!(receipt_id.starts_with('-')),
+                other => panic!("{arguments:?}: {other:?}"),
+            }
+        }
+        assert!(matches!(
+            read(&["requeue", "-Ev"]),
+            Ok(RecordsCommand::Requeue { receipt_id: Some(_), all: false, .. })
+        ));
+        assert!(matches!(read(&["requeue", "--all"]), Ok(RecordsCommand::Requeue { receipt_id: None, all: true, .. })));
+    }
 }

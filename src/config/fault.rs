@@ -120,14 +120,26 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Most faults that are kept: whoever has more finds the rest after mending these.
+    pub(super) const MOST: usize = 1_000;
+
+    /// Whether more faults would not be kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.faults.borrow().len() >= Self::MOST
+    }
+
     /// Notes a fault: the configuration will not be used.
     pub(super) fn fault(&self, fault: Fault) {
-        self.faults.borrow_mut().push(fault);
+        if !self.is_full() {
+            self.faults.borrow_mut().push(fault);
+        }
     }
 
     /// Notes a warning: the configuration will be used, and somebody should look at it.
     pub(super) fn warning(&self, warning: Fault) {
-        self.warnings.borrow_mut().push(warning);
+        if self.warnings.borrow().len() < Self::MOST {
+            self.warnings.borrow_mut().push(warning);
+        }
     }
 
     /// Whether nothing is wrong so far.

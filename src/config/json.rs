@@ -11,6 +11,10 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::keys;
+use crate::domain::ids::excerpt;
+
+/// Longer than any name of a member that is known.
+const LONGEST_NAME_BYTES: usize = 256;
 
 /// What leads from a value to one of its parts.
 #[derive(Debug, Clone)]
@@ -26,11 +30,21 @@ enum Segment {
 pub(super) struct Pointers(Vec<(usize, Segment)>);
 
 impl Pointers {
-    /// The pointer to the value of this number; the whole document has number 0.
+    /// The name of the member of this number, as it is written, shortened.
+    pub(super) fn member(&self, number: usize) -> Option<String> {
+        match number.checked_sub(1).and_then(|at| self.0.get(at)) {
+            Some((_, Segment::Member(name))) => Some(excerpt(name)),
+            Some((_, Segment::Element(_))) | None => None,
+        }
+    }
+
+    /// The pointer to the value of this number; the whole document has number 0. A name that is too long to be one is
+    /// shortened.
     pub(super) fn pointer(&self, mut number: usize) -> String {
         let mut segments = Vec::new();
         while let Some((parent, segment)) = number.checked_sub(1).and_then(|at| self.0.get(at)) {
             segments.push(match segment {
+                Segment::Member(name) if name.len() > LONGEST_NAME_BYTES => excerpt(name),
                 Segment::Member(name) => name.replace('~', "~0").replace('/', "~1"),
                 Segment::Element(at) => at.to_string(),
             });
@@ -82,8 +96,11 @@ impl<'v> Reading<'v> {
         let mut table = DeTable::new();
         for (name, value) in object {
             let number = self.pointers.note(at, Segment::Member(name.as_str().into()));
+            // JSON's names are in camelCase. One in snake case must not pass for the key that it looks like: whoever changes
+            // the document looks for the other.
+            let key = if name.contains('_') { Cow::Owned(format!("{name} (as JSON)")) } else { snake_case(name) };
             if let Some(value) = self.value(value, number) {
-                table.insert(Spanned::new(number..number, snake_case(name)), Spanned::new(number..number, value));
+                table.insert(Spanned::new(number..number, key), Spanned::new(number..number, value));
             }
         }
         table

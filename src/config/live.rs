@@ -27,8 +27,18 @@ pub struct Live {
     effective: ArcSwap<Effective>,
     status: ArcSwap<ReloadStatus>,
     announced: watch::Sender<Arc<Effective>>,
+    remember: Remember,
     /// Held for the length of a reload.
     last: Mutex<Last>,
+}
+
+/// Keeps the generation of a reload, so that it grows over restarts too.
+struct Remember(Box<dyn Fn(u64) + Send + Sync>);
+
+impl Debug for Remember {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remember")
+    }
 }
 
 /// What is known from the last reading.
@@ -95,7 +105,15 @@ impl Live {
             effective: ArcSwap::new(effective),
             status: ArcSwap::from_pointee(status),
             last: Mutex::new(Last { digest, sources: watched }),
+            remember: Remember(Box::new(|_| {})),
         }
+    }
+
+    /// Has the generation of each reload kept before it is effective, so that it grows over restarts too.
+    #[must_use]
+    pub fn remembering(self, remember: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        remember(self.current().catalog.generation());
+        Self { remember: Remember(Box::new(remember)), ..self }
     }
 
     /// What the process was started with.
@@ -148,6 +166,7 @@ impl Live {
         let changed = config.digest != last.digest;
         let generation = if changed { config.effective.catalog.generation() } else { generation };
         if changed {
+            (self.remember.0)(generation);
             self.effective.store(Arc::new(config.effective));
             last.digest = config.digest;
         }

@@ -114,6 +114,20 @@ pub fn load_with_stored(path: Option<&Path>, overrides: &Overrides, stored: Read
     read(&Origin::find(path), overrides, None, stored).outcome
 }
 
+impl Config {
+    /// The same configuration over what the store holds by now. Blocks on the disk where that is other than it was: the
+    /// files are read again.
+    ///
+    /// # Errors
+    /// As [`load_with_stored`].
+    pub fn over(self, stored: Stored) -> Result<Self, Faults> {
+        if *self.effective.layers.stored == stored {
+            return Ok(self);
+        }
+        read(&self.origin, &self.overrides, None, &|_| Ok(stored.clone())).outcome
+    }
+}
+
 /// Where environment variables come from.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 

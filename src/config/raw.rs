@@ -64,8 +64,9 @@ impl<'a> Table<'a> {
         for (key, _) in table.iter() {
             let word = key.get_ref().as_ref();
             if !keys.keys.contains(&word) {
+                let at = at.moved_to(key.span().start);
                 let message = format!("unknown key `{}` in {}", excerpt(&at.key(word)), keys.table);
-                at.moved_to(key.span().start).hinted(message, meant(word, keys.keys));
+                at.hinted(message, meant(word, keys.keys));
             }
         }
         Self { table, at, keys }

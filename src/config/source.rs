@@ -140,11 +140,17 @@ impl<'a> Place<'a> {
 
     /// Notes a fault here.
     pub(super) fn fault(self, message: impl Into<String>) {
+        if self.report.is_full() {
+            return;
+        }
         self.report.fault(self.complaint(message.into(), None));
     }
 
     /// Notes a fault here, and what to do about it.
     pub(super) fn hinted(self, message: impl Into<String>, hint: impl Into<String>) {
+        if self.report.is_full() {
+            return;
+        }
         self.report.fault(self.complaint(message.into(), Some(hint.into())));
     }
 
@@ -163,7 +169,13 @@ impl<'a> Place<'a> {
 
     /// A key as this file writes it.
     pub(super) fn key(self, word: &str) -> String {
-        if self.file.pointers.get().is_some() { json::camel_case(word) } else { word.to_owned() }
+        let member = self.file.pointers.get().and_then(|pointers| pointers.member(self.offset));
+        match member {
+            // In JSON's quotes, so that it is not taken for the key that it looks like.
+            Some(member) if member.contains('_') => format!("\"{member}\""),
+            Some(member) => member,
+            None => word.to_owned(),
+        }
     }
 
     /// The file, as the operator named it.

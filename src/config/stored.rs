@@ -30,7 +30,7 @@ pub fn generated_name(display_name: &str) -> String {
 }
 
 /// What the store holds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stored {
     /// The organizations that were made or taken in through the administration.
     pub organizations: BTreeMap<OrganizationId, Arc<Document>>,
@@ -178,8 +178,15 @@ fn incomplete(name: &str) -> Fault {
 
 /// Two organizations cannot share a unique name: it names them in host names and in credentials.
 fn check_unique_name(effective: &Effective, organization: &Organization, table: &Table<'_>) {
-    let Some(other) = effective.catalog.organization_named(&organization.unique_name) else { return };
-    if other.id == organization.id {
+    // Also those that stand behind a file under another name, and would come forward with this one.
+    let in_store = |(id, document): (&OrganizationId, &Arc<Document>)| {
+        let own = document.get("organization").and_then(|own| own.get("uniqueName")).and_then(Value::as_str);
+        *id != organization.id && own.is_some_and(|own| own.eq_ignore_ascii_case(&organization.unique_name))
+    };
+    let named = effective.catalog.organization_named(&organization.unique_name);
+    let is_taken = named.is_some_and(|other| other.id != organization.id)
+        || effective.layers.stored.organizations.iter().any(in_store);
+    if !is_taken {
         return;
     }
     if let Some(own) = table.table("organization", keys::ORGANIZATION) {

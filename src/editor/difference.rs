@@ -8,6 +8,28 @@ use serde_json::Value;
 use crate::config::stored::Document;
 use crate::store::catalog::Difference;
 
+/// The most that one entry of the trail says, in bytes of JSON.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// The differences as far as they fit into an entry of the trail, and how many are left out.
+pub(super) fn shortened(differences: &[Difference]) -> Vec<Difference> {
+    let mut left = MOST_BYTES;
+    let mut kept: Vec<Difference> = Vec::new();
+    for difference in differences {
+        let value = |value: &Option<Value>| value.as_ref().map_or(0, |value| value.to_string().len());
+        let bytes = difference.path.len() + value(&difference.from) + value(&difference.to) + 32;
+        let Some(rest) = left.checked_sub(bytes) else { break };
+        left = rest;
+        kept.push(difference.clone());
+    }
+    let more = differences.len() - kept.len();
+    if more > 0 {
+        let to = Some(Value::from(format!("{more} more differences, too large for the trail")));
+        kept.push(Difference { path: "…".to_owned(), from: None, to });
+    }
+    kept
+}
+
 /// What is other in `after`. A document that is not there has nothing in it.
 pub(super) fn between(before: Option<&Document>, after: Option<&Document>) -> Vec<Difference> {
     let mut found = Vec::new();
@@ -61,12 +83,13 @@ fn compare_lists(path: &str, one: &[Value], other: &[Value], found: &mut Vec<Dif
     for name in other.iter().filter_map(identity).filter(|name| !had.contains_key(name)) {
         compare(format!("{path}/{name}"), None, has.get(name).copied(), found);
     }
-    // The order of rules means something; that of the others is made by us and the same on both sides.
+    // The order of work streams and entities is made by us and the same on both sides; that of the others is theirs.
     let kept = |list: &[Value], elsewhere: &HashMap<&str, &Value>| -> Vec<String> {
         list.iter().filter_map(identity).filter(|name| elsewhere.contains_key(name)).map(str::to_owned).collect()
     };
     let (before, after) = (kept(one, &has), kept(other, &had));
-    if path.ends_with("rules") && before != after {
+    let has_order = ["rules", "contextVariables", "queues"].iter().any(|list| path.ends_with(list));
+    if has_order && before != after {
         found.push(Difference { path: format!("{path}/order"), from: Some(before.into()), to: Some(after.into()) });
     }
 }

@@ -65,6 +65,11 @@ impl Editor {
             if let Some(own) = own.as_object_mut() {
                 own.entry("id").or_insert_with(|| id.to_string().into());
             }
+            let named = own.get("id").and_then(Value::as_str).and_then(|id| Guid::parse(id).ok());
+            if named.is_some_and(|named| OrganizationId::from(named) != id) {
+                let reason = "the document is of another organization than the path says";
+                return Err(EditError::Locked { field: "id", reason });
+            }
             complete(&mut document)?;
             let draft = Draft { before, who, id, document, submitted: Submitted::default() };
             let Checked { organization, warnings, differences } = draft.checked()?;
@@ -73,12 +78,14 @@ impl Editor {
                 return Err(EditError::Locked { field: "id", reason });
             }
             let file = before.layers.provisioned_from(&id);
-            if let Some(file) = file.filter(|_| !differences.is_empty()) {
+            // Taking an organization into the store is making one there, which is not for its own administrators.
+            let is_other = !differences.is_empty() || who.organizations != OrganizationScope::All;
+            if let Some(file) = file.filter(|_| is_other) {
                 return Err(EditError::Provisioned(file.to_owned()));
             }
             let done = (present.is_none(), file.is_some(), warnings, differences);
             let stored = before.layers.stored.organizations.get(&id);
-            let nothing_new = done.3.is_empty() && stored.is_some();
+            let nothing_new = stored.is_some_and(|stored| **stored == draft.document);
             if dry_run || nothing_new {
                 return Ok((None, done));
             }
@@ -109,8 +116,13 @@ impl Editor {
             if if_match.is_some_and(|tag| !tag.matches(&own)) {
                 return Err(EditError::PreconditionFailed);
             }
-            if let Some(file) = before.layers.provisioned_from(&id).filter(|_| !stored_copy) {
-                return Err(EditError::Provisioned(file.to_owned()));
+            match before.layers.provisioned_from(&id) {
+                Some(file) if !stored_copy => return Err(EditError::Provisioned(file.to_owned())),
+                None if stored_copy => {
+                    let detail = "No file provides the organization: this would delete it, and not a copy of it.";
+                    return Err(EditError::InUse(detail.to_owned()));
+                }
+                Some(_) | None => {}
             }
             if !before.layers.stored.organizations.contains_key(&id) {
                 return Err(EditError::Unknown("organization in the store"));
@@ -131,7 +143,7 @@ impl Editor {
 }
 
 /// A credential of the files that names this organization: without it, the files would have a fault.
-fn bound_to(effective: &Effective, id: &OrganizationId) -> Option<Arc<str>> {
+pub(super) fn bound_to(effective: &Effective, id: &OrganizationId) -> Option<Arc<str>> {
     let credentials = &effective.credentials;
     let keys = credentials.api_keys.iter().map(|key| (&key.name, &key.organizations));
     let issuers = credentials.issuers.iter().map(|issuer| (&issuer.name, &issuer.organizations));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{EditError, Editor, entry};
+use crate::config::Effective;
 use crate::config::settings::ApiKeySettings;
 use crate::config::stored::{Document, Stored, StoredApiKey, StoredChange, check_api_key};
 use crate::domain::access::{Caller, OrganizationScope};
@@ -37,7 +38,9 @@ impl Editor {
     pub fn create_key(&self, new: NewKey<'_>) -> Result<KeyMade, EditError> {
         let (effective, key) = self.live.change(|before, generation| {
             let NewKey { who, request, sha256 } = new;
-            let asked = check_api_key(before, who, &request).map_err(|faults| EditError::Invalid(faults.into_vec()))?;
+            let mut asked =
+                check_api_key(before, who, &request).map_err(|faults| EditError::Invalid(faults.into_vec()))?;
+            asked.name = name_for(before, who, &asked.name)?;
             let of_all = asked.organizations == OrganizationScope::All && who.organizations != OrganizationScope::All;
             if of_all {
                 let reason = "a credential can only give what it has: name its organizations";
@@ -93,7 +96,7 @@ impl Editor {
 
     fn commit_key(
         &self,
-        before: &crate::config::Effective,
+        before: &Effective,
         (name, key): (&Arc<str>, Option<&StoredApiKey>),
         (who, action, difference, generation): (&Caller, Action, Difference, u64),
     ) -> Result<StoredChange, EditError> {
@@ -117,6 +120,30 @@ impl Editor {
         };
         Ok(StoredChange { stored, organizations: Vec::new() })
     }
+}
+
+/// Most keys that can be made: each request that brings one is compared with all of them.
+const MOST_KEYS: usize = 1_000;
+/// Most keys that an organization's own administrators can make.
+const MOST_OWN_KEYS: usize = 50;
+
+/// What the key is called. Those that an organization's own administrators make carry its name, so that none can pass for
+/// somebody else's in logs and in the trail, and none can be guessed at.
+fn name_for(before: &Effective, who: &Caller, asked: &Arc<str>) -> Result<Arc<str>, EditError> {
+    let keys = &before.layers.stored.api_keys;
+    let full = |most: usize| {
+        EditError::TooLarge(format!("There are {most} API keys already, which is the most; revoke some."))
+    };
+    if keys.len() >= MOST_KEYS {
+        return Err(full(MOST_KEYS));
+    }
+    let OrganizationScope::Only(own) = &who.organizations else { return Ok(Arc::clone(asked)) };
+    if keys.values().filter(|key| who.covers(&key.settings.organizations)).count() >= MOST_OWN_KEYS {
+        return Err(full(MOST_OWN_KEYS));
+    }
+    let organization = own.iter().find_map(|id| before.catalog.organization(id));
+    let prefix = organization.map_or_else(String::new, |organization| format!("{}:", organization.unique_name));
+    Ok(if asked.starts_with(&prefix) { Arc::clone(asked) } else { format!("{prefix}{asked}").into() })
 }
 
 /// What the trail says of a key: everything but its hash.

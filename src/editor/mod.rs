@@ -136,6 +136,9 @@ pub enum EditError {
     /// Something else needs it.
     #[error("{0}")]
     InUse(String),
+    /// There would be too much of it.
+    #[error("{0}")]
+    TooLarge(String),
     /// Somebody else was faster.
     #[error("it is not what `If-Match` says it is")]
     PreconditionFailed,
@@ -194,7 +197,8 @@ impl Editor {
         let (effective, (address, warnings, differences)) = self.live.change(|before, generation| {
             let Edit { who, organization: id, address, if_match, kind } = edit;
             let organization = before.catalog.organization(&id).ok_or(EditError::Unknown("organization"))?;
-            let mut document = own_document(&before.layers, &id)?;
+            let stored = own_document(&before.layers, &id)?;
+            let mut document = Document::clone(&stored);
             let view = view::document(organization);
             let present = address.find(&view).ok_or_else(|| EditError::Unknown(address.noun()))?;
             if if_match.is_some_and(|tag| !tag.matches(present)) {
@@ -204,7 +208,8 @@ impl Editor {
             let (address, submitted) = apply(&mut document, address, kind)?;
             let draft = Draft { before, who, id, document, submitted };
             let Checked { organization, warnings, differences } = draft.checked()?;
-            if differences.is_empty() {
+            // A value that is said although it is the default is a difference too: it stays when the default changes.
+            if draft.document == *stored {
                 return Ok((None, (address, warnings, differences)));
             }
             let audit = entry(who, Some(id), action, (address.to_string(), generation, &differences));
@@ -282,10 +287,13 @@ impl Draft<'_> {
     /// Runs every check on the draft.
     fn checked(&self) -> Result<Checked, EditError> {
         let name = format!("organization {}", self.id);
+        let present = self.before.catalog.organization(&self.id);
+        locks::check_document(self.who, present.map(Arc::as_ref), &self.document)?;
         let (organization, warnings) = check_document(self.before, &name, &self.document)
             .map_err(|faults| EditError::Invalid(self.relative(faults.into_vec())))?;
-        let present = self.before.catalog.organization(&self.id);
         locks::check(self.who, present.map(Arc::as_ref), &organization)?;
+        locks::check_bound(self.before, present.map(Arc::as_ref), &organization)?;
+        locks::check_size(&self.document)?;
         let before = present.map(|organization| view::document(organization));
         let differences = difference::between(before.as_ref(), Some(&view::document(&organization)));
         Ok(Checked { organization, warnings: self.relative(warnings), differences })
@@ -312,12 +320,11 @@ impl Draft<'_> {
 }
 
 /// What the store holds of an organization, which is what can be changed.
-fn own_document(layers: &Layers, id: &OrganizationId) -> Result<Document, EditError> {
+fn own_document(layers: &Layers, id: &OrganizationId) -> Result<Arc<Document>, EditError> {
     if let Some(file) = layers.provisioned_from(id) {
         return Err(EditError::Provisioned(file.to_owned()));
     }
-    let document = layers.stored.organizations.get(id).ok_or(EditError::Unknown("organization"))?;
-    Ok(Document::clone(document))
+    layers.stored.organizations.get(id).cloned().ok_or(EditError::Unknown("organization"))
 }
 
 /// The trail's entry.
@@ -334,7 +341,7 @@ fn entry(
         action,
         resource,
         generation,
-        differences: differences.to_vec(),
+        differences: difference::shortened(differences),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpMessage as _, HttpRequest};
 use bytes::{Bytes, BytesMut};
@@ -119,7 +120,7 @@ pub struct BodyLimits {
 /// 415 for anything but plain JSON, 413 over the limit (at once where the length is declared), 408 past the request's
 /// deadline, 400 for broken framing, 503 where too much is under way.
 pub async fn read_json(visit: &Visit, request: &HttpRequest, limits: &BodyLimits) -> Result<Body, Problem> {
-    check_media_type(request.headers())?;
+    check_media_type(request.headers(), request.method() == Method::PATCH)?;
     let declared = declared_length(request.headers());
     if declared.is_some_and(|bytes| bytes > limits.max_bytes) {
         return Err(too_large(limits.max_bytes));
@@ -182,8 +183,9 @@ fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Exactly one `Content-Type: application/json`, in UTF-8 where it says, and not encoded.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// Exactly one `Content-Type: application/json`, in UTF-8 where it says, and not encoded. A patch may say what kind of one
+/// it is (RFC 7396).
+fn check_media_type(headers: &HeaderMap, is_patch: bool) -> Result<(), Problem> {
     let unsupported = |detail: String| {
         Err(Problem::new(
             Code::UnsupportedMediaType,
@@ -199,7 +201,11 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
         return unsupported("There is more than one Content-Type header field.".to_owned());
     }
     let mut parts = media_type.split(';').map(str::trim);
-    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+    let accepted = |essence: &str| {
+        essence.eq_ignore_ascii_case("application/json")
+            || (is_patch && essence.eq_ignore_ascii_case("application/merge-patch+json"))
+    };
+    if !parts.next().is_some_and(accepted) {
         return unsupported(format!("The media type is `{}`.", crate::domain::ids::excerpt(media_type)));
     }
     for parameter in parts {
@@ -275,7 +281,7 @@ mod tests {
                 let name = header::HeaderName::try_from(*name).expect("a name");
                 headers.append(name, header::HeaderValue::from_str(value).expect("a value"));
             }
-            check_media_type(&headers).is_ok()
+            check_media_type(&headers, false).is_ok()
         };
         let json = ("content-type", "application/json");
         assert!(check(&[json]));

@@ -28,6 +28,12 @@ pub trait CatalogStore: Send + Sync + 'static {
     /// Nothing has changed then. [`StoreError::Broken`] after a failed write: only a restart may try again.
     fn commit(&self, change: &CatalogChange) -> Result<(), StoreError>;
 
+    /// Keeps the generation that a change of the files makes effective.
+    ///
+    /// # Errors
+    /// As [`CatalogStore::commit`].
+    fn remember_generation(&self, generation: u64) -> Result<(), StoreError>;
+
     /// Entries of the trail, newest first, a page at a time.
     ///
     /// # Errors

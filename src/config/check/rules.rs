@@ -37,7 +37,7 @@ pub(super) fn rules(table: &Table<'_>, keys: Keys, known: &Known<'_>) -> RuleSet
     let mut all_tests = 0;
     // The name of the first rule that leaves nothing to those after it.
     let mut catch_all: Option<String> = None;
-    for table in &tables {
+    for table in tables.iter().take(RuleSet::MOST_RULES) {
         let rule = rule(table, known, &mut names);
         all_tests += rule.as_ref().and_then(|rule| rule.when.as_ref()).map_or(0, Condition::tests);
         let state = table.choice("state", &STATES).unwrap_or(State::Active);

@@ -61,6 +61,22 @@ fn written<'a>(rules: &'a RuleSet, entity_rules: &'a RuleSet) -> Written<'a> {
     }
 }
 
+/// The document with JSON's names.
+fn in_camel_case(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(members) => {
+            let renamed =
+                members.into_iter().map(|(name, value)| (crate::config::camel_case(&name), in_camel_case(value)));
+            renamed.collect::<serde_json::Map<_, _>>().into()
+        }
+        serde_json::Value::Array(elements) => elements.into_iter().map(in_camel_case).collect(),
+        other @ (serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_)) => other,
+    }
+}
+
 /// Reads the rules back from TOML, from JSON and from the view of the organization, and compares.
 fn comes_back(rules: Vec<Rule>, entity_rules: Vec<Rule>) {
     let [rules, entity_rules] = [rules, entity_rules].map(|rules| RuleSet::new(rules, &[]));
@@ -68,8 +84,8 @@ fn comes_back(rules: Vec<Rule>, entity_rules: Vec<Rule>) {
     let text = toml::to_string(&document).expect("TOML");
     let files = Files::new("", &[("contoso.toml", &text)]);
     let config = files.load().unwrap_or_else(|faults| panic!("{faults}\n{text}"));
-    let json = serde_json::to_string(&document).expect("JSON");
-    let json: Document = serde_json::from_str(&json).expect("an object");
+    let json = in_camel_case(serde_json::to_value(&document).expect("JSON"));
+    let json: Document = serde_json::from_str(&json.to_string()).expect("an object");
     let from_json = check_document(&config.effective, "contoso", &json);
     let (from_json, _) = from_json.unwrap_or_else(|faults| panic!("{faults}\n{json:?}"));
     let from_toml = config.effective.catalog.organizations().next().expect("an organization");

@@ -55,6 +55,18 @@ pub enum OpenError {
         /// The file that shows that it was.
         trace: PathBuf,
     },
+    /// What was configured through the administration is gone.
+    #[error(
+        "{} is missing or empty although {} says that there was one: what was configured through the administration is \
+         lost; restore the file from a backup, or delete {} to go on without it",
+        path.display(), mark.display(), mark.display()
+    )]
+    CatalogMissing {
+        /// The file that should be there.
+        path: PathBuf,
+        /// The file that shows that it was.
+        mark: PathBuf,
+    },
     /// Records that were there are not there any more.
     #[error("{} has lost records {from} to {to}; restore it from a backup", file.display())]
     Damaged {

@@ -170,6 +170,25 @@ fn an_organization_s_administrator_has_its_own_and_no_more() {
         .map(|key| key["name"].as_str().expect("a name").to_owned())
         .collect();
     assert_eq!(names, ["boss", "litware-key"]);
+    // Nothing is learnt of others by asking: not of names, not of keys, not of destinations.
+    let taken = call("PATCH", &own, json!({ "uniqueName": "fabrikam" }));
+    let free = call("PATCH", &own, json!({ "uniqueName": "nobody" }));
+    assert_eq!((taken.status, taken.text("detail")), (409, free.text("detail")));
+    for asked in ["everything", "own", "everything "] {
+        let key = json!({ "name": asked, "permissions": ["records.write"], "organizations": ["litware"] });
+        let made = call("POST", "/api-keys", key);
+        if asked == "everything " {
+            assert_eq!(made.status, 409, "it is trimmed, and there is one of its own by now");
+        } else {
+            assert_eq!((made.status, made.text("name")), (201, format!("litware:{asked}")));
+        }
+    }
+    let unseen = json!({ "name": "ro\u{200b}ot", "permissions": ["records.write"], "organizations": ["litware"] });
+    assert_eq!(call("POST", "/api-keys", unseen).status, 422);
+    let elsewhere = call("PATCH", &own, json!({ "routingQueue": "no-such-queue" }));
+    assert_eq!((elsewhere.status, elsewhere.text("field")), (409, "routingQueue".to_owned()));
+    assert!(!String::from_utf8_lossy(&elsewhere.body).contains("possible"));
+    assert_eq!(call("PATCH", &format!("/work-streams/{STREAM}"), json!({ "routingQueue": "pull" })).status, 200);
     let trail = call("GET", "/audit", Value::Null).json();
     assert!(trail["value"].as_array().expect("entries").iter().all(|entry| entry["organizationId"] == LITWARE));
 }

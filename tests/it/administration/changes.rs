@@ -87,10 +87,71 @@ fn nothing_new_is_no_change() {
     make_litware(&gateway);
     let path = format!("/work-streams/{STREAM}");
     let before = gateway.change("GET", &path, &Value::Null, 200);
-    let same = gateway.change("PATCH", &path, &json!({ "capacity": 30, "name": "Cases" }), 200);
+    let same = gateway.change("PATCH", &path, &json!({ "name": "Cases" }), 200);
     assert_eq!(before["catalogGeneration"], same["catalogGeneration"]);
-    // What an answer shows can be sent back as it is.
-    assert_eq!(gateway.change("PATCH", &path, &before, 200)["catalogGeneration"], before["catalogGeneration"]);
+    // What an answer shows can be sent back as it is. Saying a default is a change: it stays when the default does not.
+    let said = gateway.change("PATCH", &path, &before, 200);
+    assert!(said["catalogGeneration"].as_u64() > before["catalogGeneration"].as_u64());
+    assert_eq!(gateway.change("PATCH", &path, &before, 200)["catalogGeneration"], said["catalogGeneration"]);
+}
+
+#[test]
+fn a_value_that_is_said_stays_when_the_default_changes() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let path = format!("/organizations/{LITWARE}");
+    gateway.change("PATCH", &path, &json!({ "requestsPerMinute": 10_000 }), 200);
+    let file = gateway.folder().join("streamgate.toml");
+    let text = std::fs::read_to_string(&file).expect("readable");
+    std::fs::write(&file, text + "\n[limits]\nrequests_per_minute = 77\nburst = 7\n").expect("written");
+    gateway.change("POST", "/reload", &Value::Null, 200);
+    let shown = gateway.change("GET", &path, &Value::Null, 200);
+    assert_eq!((&shown["requestsPerMinute"], &shown["burst"]), (&json!(10_000), &json!(7)));
+    gateway.change("PATCH", &path, &json!({ "requestsPerMinute": null }), 200);
+    assert_eq!(gateway.change("GET", &path, &Value::Null, 200)["requestsPerMinute"], 77);
+}
+
+#[test]
+fn generations_grow_over_restarts_whatever_made_them() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let mut newest = 0;
+    for capacity in 1..40 {
+        let changed =
+            gateway.change("PATCH", &format!("/work-streams/{STREAM}"), &json!({ "capacity": capacity }), 200);
+        newest = changed["catalogGeneration"].as_u64().expect("a generation");
+    }
+    let file = gateway.folder().join("streamgate.toml");
+    let text = std::fs::read_to_string(&file).expect("readable");
+    for burst in 1..9 {
+        std::fs::write(&file, format!("{text}\n[limits]\nburst = {burst}\n")).expect("written");
+        gateway.change("POST", "/reload", &Value::Null, 200);
+        let shown = gateway.change("GET", &format!("/organizations/{LITWARE}"), &Value::Null, 200);
+        newest = newest.max(shown["catalogGeneration"].as_u64().expect("a generation"));
+    }
+    let gateway = gateway.restart();
+    let shown = gateway.change("GET", &format!("/organizations/{LITWARE}"), &Value::Null, 200);
+    assert!(shown["catalogGeneration"].as_u64().expect("a generation") > newest);
+}
+
+#[test]
+fn the_order_of_lists_is_theirs() {
+    let gateway = empty();
+    make_litware(&gateway);
+    for name in ["A", "B"] {
+        gateway.change("POST", &format!("/organizations/{LITWARE}/queues"), &json!({ "name": name }), 201);
+        let variable = json!({ "displayName": name });
+        gateway.change("POST", &format!("/work-streams/{STREAM}/context-variables"), &variable, 201);
+    }
+    let path = format!("/organizations/{LITWARE}/document");
+    let mut document = gateway.change("GET", &path, &Value::Null, 200);
+    document["queues"].as_array_mut().expect("queues")[1..].reverse();
+    document["workStreams"][0]["contextVariables"].as_array_mut().expect("variables").reverse();
+    let applied = gateway.change("PUT", &path, &document, 200);
+    let paths: Vec<_> =
+        applied["differences"].as_array().expect("differences").iter().map(|d| d["path"].clone()).collect();
+    assert_eq!(paths, [json!("queues/order"), json!(format!("workStreams/{STREAM}/contextVariables/order"))]);
+    assert_eq!(gateway.change("GET", &path, &Value::Null, 200), document);
 }
 
 #[test]

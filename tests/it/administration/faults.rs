@@ -119,6 +119,90 @@ fn what_exists_is_not_made_again() {
 }
 
 #[test]
+fn names_in_snake_case_are_no_names_here() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let answer =
+        refused(&gateway, "PATCH", &format!("/organizations/{LITWARE}"), &json!({ "requests_per_minute": 500 }));
+    assert_eq!((answer.status, pointers(&answer)), (422, vec!["/requests_per_minute".to_owned()]));
+    assert!(answer.text("detail").contains("unknown key `\"requests_per_minute\"`"), "{}", answer.text("detail"));
+    let path = format!("/organizations/{LITWARE}/document");
+    let mut document = gateway.change("GET", &path, &Value::Null, 200);
+    let streams = document.as_object_mut().expect("a document").remove("workStreams").expect("streams");
+    document["work_streams"] = streams;
+    assert_eq!(refused(&gateway, "PUT", &path, &document).status, 422);
+}
+
+#[test]
+fn nothing_is_rounded() {
+    let gateway = empty();
+    make_litware(&gateway);
+    for number in ["18446744073709551616", "922337203685477.5807", "1e-400"] {
+        let body = format!(
+            "{{\"name\":\"r\",\"queue\":\"Default queue\",\"when\":{{\"column\":\"x\",\"operator\":\"equals\",\"value\":{number}}}}}"
+        );
+        let headers = [("X-Api-Key", KEY), ("Content-Type", "application/json")];
+        let path = format!("/admin/v1/work-streams/{STREAM}/rules");
+        let bytes = crate::support::raw::request("POST", &path, &headers, body.as_bytes());
+        let answer = crate::support::raw::exchange(gateway.admin, &bytes);
+        assert_eq!(answer.status, 400, "{number}");
+        assert!(answer.text("detail").contains(number), "{}", answer.text("detail"));
+    }
+}
+
+#[test]
+fn a_flood_of_faults_is_told_in_a_short_answer() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let members: String = (0..200_000).map(|n| format!("\"m{n}\":1,")).collect();
+    let long = "x".repeat(1_000_000);
+    for body in [format!("{{{members}\"last\":1}}"), format!("{{\"{long}\":1}}"), format!("{{\"name\":\"{long}\"}}")] {
+        let headers = [("X-Api-Key", KEY), ("Content-Type", "application/merge-patch+json")];
+        let bytes = crate::support::raw::request(
+            "PATCH",
+            &format!("/admin/v1/work-streams/{STREAM}"),
+            &headers,
+            body.as_bytes(),
+        );
+        let answer = crate::support::raw::exchange(gateway.admin, &bytes);
+        assert_eq!(answer.status, 422);
+        assert!(answer.body.len() < 100_000, "{} bytes", answer.body.len());
+    }
+}
+
+#[test]
+fn parameters_that_are_spelt_wrongly_do_nothing() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let document = json!({ "organization": { "id": LITWARE, "uniqueName": "litware" } });
+    for (method, path, body) in [
+        ("PUT", format!("/organizations/{LITWARE}/document?dryrun=true"), document),
+        ("DELETE", format!("/organizations/{LITWARE}?dryRun=true"), Value::Null),
+        ("DELETE", format!("/work-streams/{STREAM}?dryRun=true"), Value::Null),
+        ("GET", format!("/work-streams/{STREAM}/rules?stat=active"), Value::Null),
+        ("GET", format!("/work-streams/{STREAM}/entity-configurations?state=bogus"), Value::Null),
+    ] {
+        assert_eq!(refused(&gateway, method, &path, &body).status, 400, "{method} {path}");
+    }
+    let live = refused(&gateway, "DELETE", &format!("/organizations/{LITWARE}?storedCopy=true"), &Value::Null);
+    assert_eq!((live.status, live.text("code")), (409, "in-use".to_owned()), "there is no file, so it is no copy");
+    let odd = gateway.admin_call(
+        ("PATCH", &format!("/work-streams/{STREAM}")),
+        KEY,
+        &[("If-Match", "\u{e9}")],
+        &json!({ "capacity": 3 }),
+    );
+    assert_eq!(odd.status, 412);
+    let moved = refused(
+        &gateway,
+        "PATCH",
+        &format!("/work-streams/{STREAM}"),
+        &json!({ "organizationId": STREAM, "capacity": 3 }),
+    );
+    assert_eq!((moved.status, moved.text("field")), (409, "organizationId".to_owned()));
+}
+
+#[test]
 fn bodies_of_no_use_are_refused_and_never_guessed_about() {
     let gateway = empty();
     make_litware(&gateway);

@@ -100,7 +100,72 @@ fn an_organization_that_a_credential_of_the_files_needs_stays() {
     });
     let answer = gateway.admin_call(("DELETE", &format!("/organizations/{id}")), KEY, &[], &Value::Null);
     assert_eq!((answer.status, answer.text("code")), (409, "in-use".to_owned()));
+    let renamed =
+        gateway.admin_call(("PATCH", &format!("/organizations/{id}")), KEY, &[], &json!({ "uniqueName": "fabrikam2" }));
+    assert_eq!((renamed.status, renamed.text("code")), (409, "in-use".to_owned()));
     // And the gateway starts again with the credential that names it.
     let gateway = gateway.restart();
     assert_eq!(gateway.change("GET", &format!("/organizations/{id}"), &Value::Null, 200)["uniqueName"], "fabrikam");
+}
+
+#[test]
+fn a_name_that_waits_behind_a_file_is_taken() {
+    let gateway = TestGateway::start();
+    let path = format!("/organizations/{CONTOSO}/document");
+    let document = gateway.change("GET", &path, &Value::Null, 200);
+    gateway.change("PUT", &path, &document, 200);
+    let file = gateway.organization_file("contoso.toml");
+    let text = std::fs::read_to_string(&file).expect("readable").replacen("\"contoso\"", "\"contoso-two\"", 1);
+    std::fs::write(&file, text).expect("written");
+    gateway.change("POST", "/reload", &Value::Null, 200);
+    let answer = gateway.admin_call(("POST", "/organizations"), KEY, &[], &json!({ "uniqueName": "contoso" }));
+    assert_eq!((answer.status, answer.text("code")), (422, "resource-invalid".to_owned()));
+}
+
+#[test]
+fn a_catalog_that_is_gone_is_told_and_not_made_anew() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let data = gateway.folder().join("data");
+    let keep = tempfile::tempdir().expect("a folder");
+    let folder = gateway.stop();
+    let path = data.join("catalog.db");
+    std::fs::rename(&path, keep.path().join("catalog.db")).expect("moved");
+    let config = |expected: &str| {
+        let overrides = streamgate::config::Overrides { data_dir: Some(data.clone()), ..Default::default() };
+        let faults = streamgate::app::load_config(Some(&folder.path().join("streamgate.toml")), &overrides);
+        let faults = faults.expect_err("refused").to_string();
+        assert!(faults.contains("catalog.db") && faults.contains(expected), "{faults}");
+    };
+    config("missing");
+    std::fs::write(&path, b"").expect("written");
+    config("empty");
+    std::fs::rename(keep.path().join("catalog.db"), &path).expect("moved back");
+    let gateway = TestGateway::start_on(folder);
+    assert_eq!(gateway.post(record(1)).status, 202);
+}
+
+#[test]
+fn what_another_gateway_changed_while_this_one_was_starting_counts() {
+    let gateway = empty();
+    make_litware(&gateway);
+    let folder = gateway.stop();
+    let overrides = streamgate::config::Overrides {
+        data_dir: Some(folder.path().join("data")),
+        listen: Some(([127, 0, 0, 1], 0).into()),
+        admin_listen: Some(([127, 0, 0, 1], 0).into()),
+        read_only: false,
+    };
+    // Read before, built after another one has answered a change.
+    let early =
+        streamgate::app::load_config(Some(&folder.path().join("streamgate.toml")), &overrides).expect("no fault");
+    let other = TestGateway::start_on(folder);
+    let changed = other.change("PATCH", &format!("/organizations/{LITWARE}"), &json!({ "name": "Answered" }), 200);
+    let folder = other.stop();
+    let app = streamgate::app::App::build(early).expect("built");
+    let effective = app.live().snapshot();
+    let organization = effective.catalog.organization_named("litware").expect("there");
+    assert_eq!(&*organization.name, "Answered");
+    assert!(effective.catalog.generation() > changed["catalogGeneration"].as_u64().expect("a generation"));
+    drop((app, folder));
 }

@@ -93,6 +93,18 @@ impl TestGateway {
         Self::start_in(folder)
     }
 
+    /// A gateway on a folder that has a configuration, and maybe a store.
+    pub(crate) fn start_on(folder: TempDir) -> Self {
+        Self::start_in(folder)
+    }
+
+    /// Stops in order; the folder stays.
+    pub(crate) fn stop(mut self) -> TempDir {
+        self.halt();
+        let empty = tempfile::tempdir().expect("a folder");
+        std::mem::replace(&mut self.folder, empty)
+    }
+
     fn start_in(folder: TempDir) -> Self {
         let (addresses, ready) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -120,11 +132,8 @@ impl TestGateway {
     }
 
     /// Stops in order and starts again on the same folder.
-    pub(crate) fn restart(mut self) -> Self {
-        self.halt();
-        let empty = tempfile::tempdir().expect("a folder");
-        let folder = std::mem::replace(&mut self.folder, empty);
-        Self::start_in(folder)
+    pub(crate) fn restart(self) -> Self {
+        Self::start_in(self.stop())
     }
 
     fn halt(&mut self) {

@@ -22,6 +22,8 @@ use crate::store::catalog::{AuditPage, AuditQuery, CatalogChange, CatalogStore};
 
 /// The file.
 pub const CATALOG: &str = "catalog.db";
+/// Says that there was a catalog, so that one that is missing shows.
+const MARK: &str = "catalog.mark";
 /// "SGCT": says in the header whose file it is.
 const APPLICATION_ID: u32 = 0x5347_4354;
 /// The format that this engine writes.
@@ -48,6 +50,8 @@ create table audit (
 #[derive(Debug)]
 pub struct SqliteCatalog {
     path: PathBuf,
+    data_dir: PathBuf,
+    reserve_bytes: u64,
     held: Mutex<Held>,
 }
 
@@ -68,6 +72,10 @@ pub fn read_stored(data_dir: &Path) -> Result<Stored, String> {
     let in_words = |fault: &dyn std::fmt::Display| format!("{} cannot be read: {fault}", path.display());
     match path.try_exists() {
         Ok(true) => {}
+        Ok(false) if data_dir.join(MARK).exists() => {
+            let advice = "it is missing, although there was one; restore it from a backup";
+            return Err(in_words(&advice));
+        }
         Ok(false) => return Ok(Stored::default()),
         Err(fault) => return Err(in_words(&fault)),
     }
@@ -78,11 +86,21 @@ pub fn read_stored(data_dir: &Path) -> Result<Stored, String> {
         .map_err(|fault| in_words(&fault))?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(|fault| in_words(&fault))?;
     match version(&conn).map_err(|fault| in_words(&fault))? {
-        (0, 0) => Ok(Stored::default()),
+        (0, 0) if is_empty(&conn).map_err(|fault| in_words(&fault))? => match data_dir.join(MARK).exists() {
+            true => {
+                Err(in_words(&"it is empty, although there was one with something in it; restore it from a backup"))
+            }
+            false => Ok(Stored::default()),
+        },
         (APPLICATION_ID, VERSION) => rows::load(&conn).map_err(|fault| in_words(&fault)),
         (APPLICATION_ID, newer) => Err(in_words(&format!("it has format {newer}, and this version knows {VERSION}"))),
         _ => Err(in_words(&"it is not a Streamgate catalog")),
     }
+}
+
+/// Whether nothing was ever made in it.
+fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("select count(*) from sqlite_schema", [], |row| Ok(row.get::<_, i64>(0)? == 0))
 }
 
 fn version(conn: &Connection) -> rusqlite::Result<(u32, u32)> {
@@ -91,12 +109,20 @@ fn version(conn: &Connection) -> rusqlite::Result<(u32, u32)> {
 }
 
 impl SqliteCatalog {
-    /// Opens the catalog in this directory, made if it is not there. The directory's lock must be held.
+    /// Opens the catalog in this directory, made if it is not there. The directory's lock must be held. What grows it is
+    /// refused when so many bytes are left on the disk.
     ///
     /// # Errors
-    /// [`OpenError`]: it cannot be used, or is no catalog of this version.
-    pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
+    /// [`OpenError`]: it cannot be used, or is no catalog of this version, or is gone although there was one.
+    pub fn open(data_dir: &Path, reserve_bytes: u64) -> Result<Self, OpenError> {
         let path = data_dir.join(CATALOG);
+        let mark = data_dir.join(MARK);
+        let is_marked = mark.try_exists().map_err(OpenError::io("cannot look for", &mark))?;
+        let is_there = std::fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+        // Whoever lost this file lost organizations; starting afresh in silence would mean 404s.
+        if is_marked && !is_there {
+            return Err(OpenError::CatalogMissing { path, mark });
+        }
         open_private(&path).map_err(OpenError::io("cannot open", &path))?;
         sync_directory(data_dir)?;
         let failed = OpenError::sqlite(&path);
@@ -105,17 +131,29 @@ impl SqliteCatalog {
         // `extra` also syncs the directory when the journal goes, which is the moment of the commit.
         conn.pragma_update(None, "synchronous", "extra").map_err(&failed)?;
         match version(&conn).map_err(&failed)? {
-            (0, 0) => make(&mut conn).map_err(&failed)?,
+            (0, 0) if is_empty(&conn).map_err(&failed)? && !is_marked => make(&mut conn).map_err(&failed)?,
             (APPLICATION_ID, VERSION) => {}
             (APPLICATION_ID, found) => return Err(OpenError::UnknownFormat { path, found, known: VERSION }),
             _ => return Err(OpenError::NotAStore { path }),
         }
-        Ok(Self { path, held: Mutex::new(Held { conn, broken: None }) })
+        open_private(&mark).map_err(OpenError::io("cannot make", &mark))?;
+        sync_directory(data_dir)?;
+        Ok(Self { path, data_dir: data_dir.to_owned(), reserve_bytes, held: Mutex::new(Held { conn, broken: None }) })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         // A panic in the middle of a transaction leaves it open, and it is rolled back when the next one begins.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk's reserve is for what must go on when it is full; changes of the configuration can wait.
+    fn check_room(&self) -> Result<(), StoreError> {
+        let disk = rustix::fs::statvfs(&self.data_dir).map_err(|fault| StoreError::Engine(Box::new(fault)))?;
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free_bytes > self.reserve_bytes {
+            return Ok(());
+        }
+        Err(StoreError::Full { free_bytes, reserve_bytes: self.reserve_bytes })
     }
 
     /// Does something in one transaction, unless an earlier one left the file in an unknown state.
@@ -151,12 +189,24 @@ fn make(conn: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// A generation only ever grows.
+fn keep_generation(conn: &Connection, generation: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("update meta set generation = max(generation, ?1) where id = 1")?
+        .execute([generation.cast_signed()])?;
+    Ok(())
+}
+
 impl CatalogStore for SqliteCatalog {
     fn load(&self) -> Result<Stored, StoreError> {
         rows::load(&self.held().conn)
     }
 
     fn commit(&self, change: &CatalogChange) -> Result<(), StoreError> {
+        let grows = change.organizations.iter().any(|(_, document)| document.is_some())
+            || change.api_keys.iter().any(|(_, key)| key.is_some());
+        if grows {
+            self.check_room()?;
+        }
         self.transact(|conn| {
             for (id, document) in &change.organizations {
                 let key = id.guid();
@@ -185,12 +235,13 @@ impl CatalogStore for SqliteCatalog {
                     }
                 };
             }
-            if change.generation > 0 {
-                conn.prepare_cached("update meta set generation = ?1 where id = 1")?
-                    .execute([change.generation.cast_signed()])?;
-            }
+            keep_generation(conn, change.generation)?;
             rows::insert_audit(conn, &change.audit)
         })
+    }
+
+    fn remember_generation(&self, generation: u64) -> Result<(), StoreError> {
+        self.transact(|conn| keep_generation(conn, generation))
     }
 
     fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {

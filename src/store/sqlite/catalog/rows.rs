@@ -100,6 +100,9 @@ fn api_keys(conn: &Connection) -> Result<BTreeMap<Arc<str>, StoredApiKey>, Store
     Ok(api_keys)
 }
 
+/// About how large a page of the trail is at most.
+const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
 /// An entry of the trail as it is kept.
 #[derive(Serialize, Deserialize)]
 struct KeptEntry {
@@ -196,13 +199,15 @@ pub(super) fn audit(conn: &Connection, query: &AuditQuery, limit: usize) -> Resu
             })
         })
         .map_err(read_error)?;
+    let mut bytes = 0;
     for (looked_at, row) in rows.enumerate() {
         let row = row.map_err(read_error)?;
         let seq = row.seq;
         if row.passes(query) {
+            bytes += row.text.len();
             page.entries.push((seq, row.into_entry()?));
         }
-        if page.entries.len() == limit || looked_at + 1 == MAX_LOOKED_AT {
+        if page.entries.len() == limit || bytes > MAX_PAGE_BYTES || looked_at + 1 == MAX_LOOKED_AT {
             page.next = Some(seq);
             break;
         }

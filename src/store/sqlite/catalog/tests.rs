@@ -55,7 +55,7 @@ fn change(generation: u64, organizations: Vec<(OrganizationId, Option<Arc<Docume
 fn what_was_committed_is_there_again() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(read_stored(dir.path()).unwrap().generation, 0);
-    let catalog = SqliteCatalog::open(dir.path()).unwrap();
+    let catalog = SqliteCatalog::open(dir.path(), 0).unwrap();
     assert_eq!(read_stored(dir.path()).unwrap().organizations.len(), 0);
     catalog.commit(&change(7, vec![(id(1), Some(document("contoso"))), (id(2), Some(document("fabrikam")))])).unwrap();
     let mut second = change(9, vec![(id(2), None), (id(1), Some(document("contoso-two")))]);
@@ -69,7 +69,7 @@ fn what_was_committed_is_there_again() {
         assert_eq!(stored.api_keys.into_values().collect::<Vec<_>>(), keys);
     }
     drop(catalog);
-    let reopened = SqliteCatalog::open(dir.path()).unwrap();
+    let reopened = SqliteCatalog::open(dir.path(), 0).unwrap();
     let revoked = CatalogChange { api_keys: vec![("all".into(), None)], ..change(10, Vec::new()) };
     reopened.commit(&revoked).unwrap();
     assert_eq!(reopened.load().unwrap().api_keys.len(), 1);
@@ -78,7 +78,7 @@ fn what_was_committed_is_there_again() {
 #[test]
 fn the_trail_is_shown_newest_first_to_whom_it_concerns_and_forgets_the_oldest() {
     let dir = tempfile::tempdir().unwrap();
-    let catalog = SqliteCatalog::open(dir.path()).unwrap();
+    let catalog = SqliteCatalog::open(dir.path(), 0).unwrap();
     for at in 1..=5 {
         let mut one = change(at, Vec::new());
         let whose = if at == 5 { None } else { Some(id(u8::try_from(at % 2).unwrap())) };
@@ -113,7 +113,7 @@ fn damage_is_named_and_never_used() {
         ("delete from meta", "its generation"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let catalog = SqliteCatalog::open(dir.path()).unwrap();
+        let catalog = SqliteCatalog::open(dir.path(), 0).unwrap();
         let mut one = change(1, vec![(id(1), Some(document("contoso")))]);
         one.api_keys = vec![("all".into(), Some(api_key("all", OrganizationScope::All)))];
         catalog.commit(&one).unwrap();
@@ -128,23 +128,23 @@ fn damage_is_named_and_never_used() {
 #[test]
 fn what_is_no_catalog_of_this_version_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    drop(SqliteCatalog::open(dir.path()).unwrap());
+    drop(SqliteCatalog::open(dir.path(), 0).unwrap());
     let conn = Connection::open(dir.path().join(CATALOG)).unwrap();
     conn.pragma_update(None, "user_version", 2).unwrap();
-    assert!(matches!(SqliteCatalog::open(dir.path()), Err(OpenError::UnknownFormat { found: 2, known: 1, .. })));
+    assert!(matches!(SqliteCatalog::open(dir.path(), 0), Err(OpenError::UnknownFormat { found: 2, known: 1, .. })));
     assert!(read_stored(dir.path()).unwrap_err().contains("format 2"));
     conn.pragma_update(None, "application_id", 5).unwrap();
-    assert!(matches!(SqliteCatalog::open(dir.path()), Err(OpenError::NotAStore { .. })));
+    assert!(matches!(SqliteCatalog::open(dir.path(), 0), Err(OpenError::NotAStore { .. })));
     drop(conn);
     std::fs::write(dir.path().join(CATALOG), b"some text that is no database at all").unwrap();
-    assert!(SqliteCatalog::open(dir.path()).is_err());
+    assert!(SqliteCatalog::open(dir.path(), 0).is_err());
     assert!(read_stored(dir.path()).unwrap_err().contains(CATALOG));
 }
 
 #[test]
 fn a_failed_write_ends_writing() {
     let dir = tempfile::tempdir().unwrap();
-    let catalog = SqliteCatalog::open(dir.path()).unwrap();
+    let catalog = SqliteCatalog::open(dir.path(), 0).unwrap();
     catalog.held().conn.execute_batch("drop table audit").unwrap();
     assert!(matches!(catalog.commit(&change(1, Vec::new())), Err(StoreError::Broken { .. })));
     assert!(matches!(catalog.forget_audit(Timestamp::from_millis(1), 1), Err(StoreError::Broken { .. })));

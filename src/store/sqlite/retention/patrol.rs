@@ -160,8 +160,9 @@ impl Patrol {
             if at > found.settled_by {
                 found.due.delete = found.due.delete.min(at.after(delete).millis());
             } else if seq == newest {
-                // The newest record stays. It is due as soon as it is not the newest any more.
-                found.due.delete = found.due.delete.min(now.millis());
+                // The newest record stays. It is due as soon as it is not the newest any more: from its own moment on,
+                // not from now, which a clock that is put back may not reach for a while.
+                found.due.delete = found.due.delete.min(at.after(delete).millis());
             } else if let Some(due) = self.examine(conn, seq, now, &mut found)? {
                 found.due.delete = found.due.delete.min(due);
             } else {
