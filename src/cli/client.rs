@@ -89,7 +89,8 @@ fn next_step(code: &str) -> Option<&'static str> {
 /// A fault of a submission, or a warning, on lines of its own.
 pub(super) fn fault_in_words(fault: &Value) -> String {
     let text = |name: &str| fault.get(name).and_then(Value::as_str).map(printable);
-    let place = text("pointer").map(|pointer| format!("{pointer}: ")).unwrap_or_default();
+    let place = text("pointer").filter(|pointer| !pointer.is_empty());
+    let place = place.map(|pointer| format!("{pointer}: ")).unwrap_or_default();
     let hint = text("hint").map(|hint| format!("\n    hint: {hint}")).unwrap_or_default();
     format!("\n  {place}{}{hint}", text("message").unwrap_or_default())
 }
