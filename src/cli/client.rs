@@ -52,11 +52,14 @@ impl Answer {
     /// The problem in words: what is wrong and what to do.
     pub(super) fn problem(&self) -> String {
         let text = |name: &str| printable(self.body.get(name).and_then(Value::as_str).unwrap_or_default());
-        let mut words = format!("{} {}: {} {}", self.status.as_u16(), text("code"), text("detail"), text("action"));
-        for fault in self.body.get("faults").and_then(Value::as_array).into_iter().flatten() {
-            words.push_str(&fault_in_words(fault));
+        let next = next_step(&text("code")).map_or_else(|| text("action"), str::to_owned);
+        let faults: String =
+            self.body.get("faults").and_then(Value::as_array).into_iter().flatten().map(fault_in_words).collect();
+        if faults.is_empty() {
+            return format!("{} {}: {} {next}", self.status.as_u16(), text("code"), text("detail"));
         }
-        words
+        // The faults say all of it.
+        format!("{} {}: {}; nothing was changed.{faults}", self.status.as_u16(), text("code"), text("title"))
     }
 
     /// The body of a success, or the problem as a failure.
@@ -68,8 +71,19 @@ impl Answer {
         if self.status == StatusCode::UNAUTHORIZED {
             message.push_str(" (Give the key with --key, --key-file or STREAMGATE_API_KEY.)");
         }
-        Err(Failure::new(Exit::Refused, message))
+        Err(Failure { problem: Some(Box::new(self.body)), ..Failure::new(Exit::Refused, message) })
     }
+}
+
+/// What to do next as a command, where the gateway can only name a request.
+fn next_step(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "resource-unknown" => "The command `list` shows what there is.",
+        "resource-exists" => "The command `update` changes the one that is there; or choose another ID or name.",
+        "default-queue" => "Make another queue the default first: `streamgate queues update QUEUE --default`.",
+        "precondition-failed" => "Nothing was changed. Run the command again: it starts from what is there now.",
+        _ => return None,
+    })
 }
 
 /// A fault of a submission, or a warning, on lines of its own.
@@ -109,7 +123,9 @@ impl Client {
             return Err(Failure::new(Exit::Usage, message));
         }
         for url in [&args.url, &args.admin_url] {
-            if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            let is_http = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+            // Behind either of these, a path would be no path.
+            if !is_http || url.query().is_some() || url.fragment().is_some() {
                 let message = format!("`{url}` is no address of a gateway; give one such as http://127.0.0.1:8080");
                 return Err(Failure::new(Exit::Usage, message));
             }
@@ -153,6 +169,13 @@ impl Client {
         let url = format!("{}{path}", base.as_str().trim_end_matches('/'));
         let url = Url::parse(&url)
             .map_err(|fault| Failure::new(Exit::Usage, format!("`{base}` and `{path}` make no address: {fault}")))?;
+        // A name that is `..` leads up in an address, however it is escaped, and an empty one to the list.
+        let segments = path.split('?').next().unwrap_or_default();
+        if !url.as_str().ends_with(path) || segments.contains("//") || segments.ends_with('/') {
+            let message = "a name that is empty, `.` or `..` cannot be reached by its address; `streamgate export` and \
+                           `streamgate apply` change what is called so";
+            return Err(Failure::new(Exit::Usage, message));
+        }
         let mut request = self.http.request(method, url.clone()).header("x-api-key", &self.key);
         if let Some(tag) = if_match {
             request = request.header("if-match", tag);
@@ -199,4 +222,60 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
         .build()
         .map_err(|fault| Failure::new(Exit::Refused, format!("the runtime cannot start: {fault}")))?
         .block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wiremock::matchers::{header, method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    fn client(base: &str, key: &str) -> Result<Client, Failure> {
+        crate::app::install_crypto_provider();
+        let url = Url::parse(base).expect("an address");
+        Client::new(&ClientArgs {
+            url: url.clone(),
+            admin_url: url,
+            key: Some(key.to_owned()),
+            key_file: PathBuf::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn the_path_of_the_address_is_kept() {
+        let server = MockServer::start().await;
+        Mock::given(method("PATCH"))
+            .and(path("/gate/way/admin/v1/rules/x%2Fy"))
+            .and(header("if-match", "\"t\""))
+            .respond_with(ResponseTemplate::new(200).insert_header("etag", "\"u\"").set_body_string("{}"))
+            .expect(2)
+            .mount(&server)
+            .await;
+        for base in ["/gate/way", "/gate/way/"] {
+            let client = client(&format!("{}{base}", server.uri()), " k\n").expect("a client");
+            let to = "/admin/v1/rules/x%2Fy?organizationId=a";
+            let answer = client.send_if(Listener::Admin, Method::PATCH, to, (None, Some("\"t\""))).await;
+            assert_eq!(answer.expect("an answer").etag.as_deref(), Some("\"u\""));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_name_leads_anywhere_else() {
+        let client = client("http://127.0.0.1:1/p", "k").expect("a client");
+        for odd in ["/admin/v1/a/../b", "/admin/v1/a/.", "/admin/v1/a/%2e%2E/b?c=d", "/admin/v1/a/", "/admin/v1/a//b"] {
+            let refused = client.send(Listener::Admin, Method::DELETE, odd, None).await.expect_err(odd);
+            assert_eq!(refused.exit, Exit::Usage, "{odd}");
+        }
+        let nobody = client.send(Listener::Admin, Method::GET, "/admin/v1/audit?x=..%2F", None).await;
+        assert_eq!(nobody.expect_err("nobody is there").exit, Exit::Unreachable);
+    }
+
+    #[test]
+    fn what_could_never_be_sent_is_wrong_usage() {
+        for (base, key) in
+            [("http://h", "a\nb"), ("http://h", ""), ("ftp://h", "k"), ("http://h/?a", "k"), ("http://h/#a", "k")]
+        {
+            assert_eq!(client(base, key).err().expect("refused").exit, Exit::Usage, "{base} {key:?}");
+        }
+    }
 }

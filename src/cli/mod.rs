@@ -104,11 +104,13 @@ pub enum Exit {
 pub struct Failure {
     exit: Exit,
     message: String,
+    /// What the gateway said, for machines.
+    problem: Option<Box<serde_json::Value>>,
 }
 
 impl Failure {
     fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), problem: None }
     }
 }
 
@@ -165,7 +167,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
-            output.failure(&failure.message);
+            output.failure(&failure);
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -173,9 +175,11 @@ pub fn main() -> ExitCode {
 
 /// What clap has to say: help and versions as they are; faults as JSON for whoever asked for JSON.
 fn wrong_usage(usage: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    // It could not be parsed, so the flag is looked for by hand; after `--` it would be none.
+    let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
     if usage.use_stderr() && wants_json {
-        Output::new(true).failure(usage.render().to_string().trim());
+        let text = usage.render().to_string();
+        Output::new(true).failure(&Failure::new(Exit::Usage, text.trim().trim_start_matches("error: ")));
     } else {
         // There is nobody left to tell if even this cannot be written.
         let _written = usage.print();

@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
+use super::Failure;
+
 /// How a command talks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
@@ -38,11 +40,14 @@ impl Output {
     }
 
     /// Why the command failed. There is nobody left to tell if even this cannot be written.
-    pub(super) fn failure(self, message: &str) {
-        let _written = if self.json {
-            writeln!(io::stderr().lock(), "{}", serde_json::json!({ "error": message }))
-        } else {
-            writeln!(io::stderr().lock(), "error: {message}")
+    pub(super) fn failure(self, failure: &Failure) {
+        let Failure { message, problem, .. } = failure;
+        let _written = match problem {
+            _ if !self.json => writeln!(io::stderr().lock(), "error: {message}"),
+            None => writeln!(io::stderr().lock(), "{}", serde_json::json!({ "error": message })),
+            Some(problem) => {
+                writeln!(io::stderr().lock(), "{}", serde_json::json!({ "error": message, "problem": problem }))
+            }
         };
     }
 }

@@ -62,6 +62,13 @@ impl From<Fault> for Faults {
 }
 
 impl Faults {
+    /// These, in the order in which they are shown; `None` where there are none.
+    pub fn of(mut faults: Vec<Fault>) -> Option<Self> {
+        faults.sort();
+        faults.dedup();
+        (!faults.is_empty()).then_some(Self(faults))
+    }
+
     /// The faults in the order in which they are shown.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
         self.0.iter()

@@ -188,6 +188,26 @@ pub(super) fn hint_in_json_words(hint: &str) -> String {
     in_json_words(&words.collect::<Vec<_>>().join(" "))
 }
 
+/// The way back: a message about JSON as one about a file. What it quotes from the document stays, unless it is spelt
+/// exactly as a member.
+pub(super) fn in_file_words(message: &str) -> String {
+    let parts = message.split('`').enumerate().map(|(at, part)| {
+        let names_members = at % 2 == 1 && part.split('.').all(|word| keys::is_key(&snake_case(word)));
+        if names_members { snake_case(part).into_owned() } else { part.to_owned() }
+    });
+    parts.collect::<Vec<_>>().join("`")
+}
+
+/// As [`in_file_words`], for hints.
+pub(super) fn hint_in_file_words(hint: &str) -> String {
+    let words = hint.split(' ').map(|word| {
+        let bare = word.trim_end_matches([',', ';', '.', ':']);
+        let snake = snake_case(bare);
+        if keys::is_key(&snake) { word.replacen(bare, &snake, 1) } else { word.to_owned() }
+    });
+    in_file_words(&words.collect::<Vec<_>>().join(" "))
+}
+
 /// The next `[[table]]` or `[table]` of the files that a message names.
 fn next_table(text: &str) -> Option<(&str, &str, &str)> {
     let start = text.find('[')?;
@@ -256,5 +276,10 @@ mod tests {
             "`entitySetName` is missing in `workStreams.entities`: `new_inspection`"
         );
         assert_eq!(in_json_words("write it in brackets: [\"contoso\"]"), "write it in brackets: [\"contoso\"]");
+        assert_eq!(
+            in_file_words("`entitySetName` is missing in `workStreams.entities`: `newInspection`"),
+            "`entity_set_name` is missing in `work_streams.entities`: `newInspection`"
+        );
+        assert_eq!(hint_in_file_words("possible: id, streamSource, entities"), "possible: id, stream_source, entities");
     }
 }

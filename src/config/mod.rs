@@ -21,6 +21,7 @@ pub mod settings;
 mod source;
 mod sources;
 pub mod stored;
+pub mod submission;
 pub mod view;
 pub mod watch;
 

@@ -187,7 +187,7 @@ fn faults_say_what_where_and_what_to_do() {
     let told = refused(&gateway, &["apply", file.to_str().expect("a path")], 3);
     let line = 1 + text.lines().position(|line| line.starts_with("capacity = -20")).expect("there");
     assert!(told.contains(&format!("contoso.toml:{line}:12: ")), "{told}");
-    assert!(told.contains("2 faults; nothing was applied"), "{told}");
+    assert!(told.contains("2 faults in 1 file; nothing was applied"), "{told}");
     // Machines get JSON, also of wrong usage.
     let usage = against(&gateway, &["queues", "--json", "no-such-verb"]);
     assert_eq!(usage.status.code(), Some(2));
@@ -212,4 +212,122 @@ fn keys_are_made_listed_and_ended() {
     assert_eq!(post(), 401);
     let again = refused(&gateway, &["keys", "revoke", "my flow/1"], 1);
     assert!(again.contains("404 resource-unknown"), "{again}");
+}
+
+/// Commands that were refused at the terminal must not have reached anything else.
+#[test]
+fn names_that_are_dots_lead_nowhere_else() {
+    let gateway = empty();
+    configure(&gateway);
+    for arguments in [
+        ["variables", "deactivate", "..", "--work-stream", "Cases"],
+        ["rules", "remove", ".", "--work-stream", "Cases"],
+        ["rules", "show", "", "--work-stream", "Cases"],
+    ] {
+        refused(&gateway, &arguments, 2);
+    }
+    let stream = json(&against(&gateway, &["work-streams", "show", "Cases", "--json"]));
+    assert_eq!(stream["state"], "active");
+}
+
+#[test]
+fn numbers_are_kept_exactly_or_refused() {
+    let gateway = empty();
+    configure(&gateway);
+    let add = ["rules", "add", "n", "--work-stream", "Cases", "--queue", "Escalations", "--if"];
+    for (number, code) in [("18446744073709551616", 2), ("0.12345678901234567890", 2), ("18446744073709551615", 0)] {
+        let condition = format!("a equals {number}");
+        let output = against(&gateway, &[&add[..], &[&condition]].concat());
+        assert_eq!(output.status.code(), Some(code), "{number}: {output:?}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("contoso.toml");
+    let exported = done(&gateway, &["export", "contoso"]);
+    for (written, told) in
+        [("18446744073709551616", "digits"), ("0.12345678901234567890", "digits"), ("07:30:00", "time of day")]
+    {
+        std::fs::write(&file, exported.replace("18446744073709551615", written)).expect("written");
+        let output = refused(&gateway, &["apply", file.to_str().expect("a path"), "--yes"], 3);
+        assert!(output.contains("contoso.toml:") && output.contains(told), "{written}: {output}");
+    }
+}
+
+#[test]
+fn unset_knows_its_fields() {
+    let gateway = empty();
+    configure(&gateway);
+    let typo = refused(&gateway, &["work-streams", "update", "Cases", "--unset", "capcity"], 2);
+    assert!(typo.contains("capacity"), "{typo}");
+    done(&gateway, &["work-streams", "update", "Cases", "--auto-close-after-inactivity-minutes", "7"]);
+    for spelling in ["auto-close-after-inactivity-minutes", "autoCloseAfterInactivityMinutes"] {
+        done(&gateway, &["work-streams", "update", "Cases", "--unset", spelling]);
+        let stream = json(&against(&gateway, &["work-streams", "show", "Cases", "--json"]));
+        assert_eq!(stream["autoCloseAfterInactivityMinutes"], 1_440, "{spelling}");
+        done(&gateway, &["work-streams", "update", "Cases", "--auto-close-after-inactivity-minutes", "7"]);
+    }
+    // A variable has one source: a label takes the place of the column.
+    done(&gateway, &["variables", "add", "Risk", "--work-stream", "Cases", "--column", "new_risk"]);
+    done(&gateway, &["variables", "update", "risk", "--work-stream", "Cases", "--label", "new_risk"]);
+    let risk = json(&against(&gateway, &["variables", "show", "risk", "--work-stream", "Cases", "--json"]));
+    assert_eq!((&risk["label"], risk.get("column")), (&Value::from("new_risk"), None));
+}
+
+#[test]
+fn several_files_are_judged_together_and_exports_overwrite_nothing() {
+    let gateway = empty();
+    configure(&gateway);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
+    let exported = done(&gateway, &["export", "contoso"]);
+    for (name, content) in [
+        ("good.toml", exported.replace("capacity = 20", "capacity = 21")),
+        ("bad.toml", exported.replace(CONTOSO, STREAM).replace("capacity = 20", "capacity = 0")),
+        ("broken.toml", "[organization\n[queues".to_owned()),
+        ("camel.toml", format!("[organization]\nid = \"{}\"\nuniqueName = \"x\"\n", CONTOSO.replace('0', "1"))),
+    ] {
+        std::fs::write(path(name), content).expect("written");
+    }
+    let told = refused(
+        &gateway,
+        &["apply", &path("good.toml"), &path("good.toml"), &path("broken.toml"), &path("camel.toml"), "--yes"],
+        3,
+    );
+    for part in ["good.toml:", "is in", "broken.toml:1:", "camel.toml:3:1: unknown key `uniqueName`", "`unique_name`"] {
+        assert!(told.contains(part), "`{part}` is not in\n{told}");
+    }
+    let told = refused(&gateway, &["apply", &path("good.toml"), &path("bad.toml"), "--yes"], 3);
+    assert!(told.contains("bad.toml:") && told.contains("`capacity` must be"), "{told}");
+    assert_eq!(done(&gateway, &["export", "contoso"]), exported, "nothing was applied");
+
+    let out = path("out");
+    done(&gateway, &["export", "--out", &out]);
+    let file = folder.path().join("out/contoso.toml");
+    std::fs::write(&file, format!("# by hand\n{exported}")).expect("written");
+    let kept = refused(&gateway, &["export", "--out", &out], 1);
+    assert!(kept.contains("--force"), "{kept}");
+    assert!(std::fs::read_to_string(&file).expect("readable").starts_with("# by hand"));
+    done(&gateway, &["export", "--out", &out, "--force"]);
+    assert_eq!(std::fs::read_to_string(&file).expect("readable"), exported);
+}
+
+#[test]
+fn what_a_file_provides_is_taken_in_once() {
+    let gateway = TestGateway::start();
+    let file = gateway.organization_file("contoso.toml");
+    let file = file.to_str().expect("a path");
+    assert!(done(&gateway, &["apply", file]).contains("in the store now"));
+    assert!(done(&gateway, &["apply", file]).contains("nothing to change"));
+}
+
+#[test]
+fn the_next_step_is_a_command() {
+    let gateway = empty();
+    configure(&gateway);
+    let default = refused(&gateway, &["queues", "delete", "Default queue", "--organization", "contoso"], 1);
+    assert!(default.contains("streamgate queues update"), "{default}");
+    let unknown = refused(&gateway, &["rules", "show", "Nothing", "--work-stream", "Cases"], 1);
+    assert!(unknown.contains("`list`"), "{unknown}");
+    let faulty = against(&gateway, &["work-streams", "update", "Cases", "--capacity", "0", "--json"]);
+    let said: Value = serde_json::from_slice(&faulty.stderr).expect("JSON");
+    assert_eq!(said["problem"]["faults"][0]["pointer"], "/capacity");
 }

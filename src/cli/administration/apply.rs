@@ -1,4 +1,7 @@
 //! `streamgate apply`: makes organizations of the store be exactly what files say, after showing what that changes.
+//!
+//! Every file is compared before the first is applied, and all faults of all files are told at once, as `streamgate check`
+//! tells them. What is applied is what was compared: if somebody changes the organization in between, nothing happens.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -6,10 +9,13 @@ use std::path::{Path, PathBuf};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::super::client::{Answer, ClientArgs, block_on};
+use super::super::client::{ClientArgs, block_on};
 use super::super::output::{Output, printable};
 use super::audit::difference_in_words;
-use super::{Desk, Exit, Failure, path, read_file, text, toml_form, with};
+use super::{Desk, Exit, Failure, path, read_bytes, with};
+use crate::config::submission::Submission;
+use crate::config::{Fault, Faults};
+use crate::domain::ids::Guid;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  streamgate apply contoso.toml --dry-run    show what it would change\n  \
@@ -18,7 +24,7 @@ use super::{Desk, Exit, Failure, path, read_file, text, toml_form, with};
 pub(in crate::cli) struct ApplyArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// Files in the form of those under organizations/.
+    /// Files in the form of those under organizations/; `-` for standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Do not ask.
@@ -31,56 +37,49 @@ pub(in crate::cli) struct ApplyArgs {
 
 /// A file and what it would do.
 struct Plan {
-    name: String,
+    file: Submission,
     path: String,
-    document: Value,
     compared: Value,
     tag: Option<String>,
 }
 
 impl Plan {
+    fn name(&self) -> String {
+        printable(self.file.name())
+    }
+
     fn differences(&self) -> &[Value] {
         self.compared.get("differences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Whether a file provides the organization and says the same. The store may lack it then, and is asked to take it.
+    fn is_behind_a_file(&self) -> bool {
+        self.compared.get("shadowed") == Some(&Value::Bool(true))
+    }
+
     /// Whether the gateway has it already, as far as it can.
     fn is_done(&self) -> bool {
-        self.differences().is_empty() && self.compared.get("shadowed") != Some(&Value::Bool(true))
+        self.differences().is_empty() && !self.is_behind_a_file()
     }
 }
 
 pub(in crate::cli) fn run(args: &ApplyArgs, output: &Output) -> Result<Exit, Failure> {
+    let files = read(&args.files).map_err(|faults| refused(&faults))?;
     let desk = Desk::new(&args.client, output)?;
     block_on(async {
-        // All of them are checked before the first is applied.
-        let mut plans = Vec::new();
-        for file in &args.files {
-            plans.push(plan(&desk, file).await?);
-        }
+        let plans = compare(&desk, files).await?;
         if !output.is_json() {
-            plans.iter().try_for_each(|plan| show(output, plan))?;
+            plans.iter().try_for_each(|plan| show(output, plan, args.dry_run))?;
         }
         if args.dry_run {
             return report(output, plans.iter().map(|plan| plan.compared.clone()).collect());
         }
-        let to_do: Vec<_> = plans.iter().filter(|plan| !plan.is_done()).collect();
-        if to_do.iter().any(|plan| !plan.differences().is_empty()) && !args.yes {
+        if plans.iter().any(|plan| !plan.differences().is_empty()) && !args.yes {
             confirm()?;
         }
         let mut done = Vec::new();
-        for plan in to_do {
-            let answer = desk.ask(Method::PUT, &plan.path, Some(&plan.document), plan.tag.as_deref()).await?.body;
-            if !output.is_json() {
-                output.line(format!(
-                    "{}: applied. It counts from generation {} on.",
-                    plan.name,
-                    text(&answer, "catalogGeneration")
-                ))?;
-                if answer.get("shadowed") == Some(&Value::Bool(true)) {
-                    output.note("A file provides the same organization and counts first: remove the file, and the store's takes over.")?;
-                }
-            }
-            done.push(answer);
+        for plan in plans.iter().filter(|plan| !plan.is_done()) {
+            done.push(apply(&desk, plan).await?);
         }
         report(output, done)
     })
@@ -93,57 +92,128 @@ fn report(output: &Output, answers: Vec<Value>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Compares a file with what the gateway has.
-async fn plan(desk: &Desk<'_>, file: &Path) -> Result<Plan, Failure> {
-    let name = file.display().to_string();
-    let content = read_file(file)?;
-    let document = toml_form::parse(&name, &content)?;
-    let id = document.pointer("/organization/id").and_then(Value::as_str).map(str::trim).unwrap_or_default();
-    let id = crate::domain::ids::Guid::parse(id).map_err(|_| {
-        let message = format!("{name}: [organization] has no `id` that is a GUID; `uuidgen` makes one");
-        Failure::new(Exit::Configuration, message)
-    })?;
-    let path = path(&["organizations", &id.to_string(), "document"]);
-    let present = desk.attempt(Method::GET, &path, None, None).await?;
-    let tag = if present.status.is_success() { present.etag } else { None };
-    let compared = desk.attempt(Method::PUT, &with(&path, "dryRun", "true"), Some(&document), None).await?;
-    if !compared.status.is_success() {
-        return Err(refused(&name, &content, compared));
+/// Reads every file; all faults at once.
+fn read(files: &[PathBuf]) -> Result<Vec<(Submission, String)>, Faults> {
+    let mut read: Vec<(Submission, String)> = Vec::new();
+    let mut faults = Vec::new();
+    for file in files {
+        match submission(file).and_then(|submission| Ok((organization(&submission)?, submission))) {
+            Err(found) => faults.extend(found.into_vec()),
+            Ok((id, submission)) => match read.iter().find(|(_, other)| *other == id) {
+                None => read.push((submission, id)),
+                Some((first, _)) => {
+                    let message = format!("organization {id} is in {} too", first.name());
+                    faults.push(submission.fault(Some("/organization/id"), &message, Some("apply one of the two")));
+                }
+            },
+        }
     }
-    Ok(Plan { name, path, document, compared: compared.body, tag })
+    Faults::of(faults).map_or(Ok(read), Err)
 }
 
-/// The refusal of a file, each fault with its line.
-fn refused(name: &str, content: &str, answer: Answer) -> Failure {
-    let faults = answer.body.get("faults").and_then(Value::as_array).cloned().unwrap_or_default();
-    if faults.is_empty() {
-        return answer.success().err().unwrap_or_else(|| Failure::new(Exit::Refused, "refused"));
+fn submission(file: &Path) -> Result<Submission, Faults> {
+    if file.as_os_str() != "-" {
+        return Submission::read(file);
     }
-    let lines = faults.iter().map(|fault| {
-        let member = |member: &str| fault.get(member).and_then(Value::as_str).map(printable);
-        let place = member("pointer").and_then(|pointer| toml_form::place(content, &pointer));
-        let place = place.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
-        let hint = member("hint").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-        format!("{name}{place}: {}{hint}", member("message").unwrap_or_default())
-    });
-    let lines: Vec<_> = lines.collect();
-    let count = lines.len();
-    let message =
-        format!("{}\n{count} faults; nothing was applied. Correct the file and apply it again.", lines.join("\n"));
-    Failure::new(Exit::Configuration, message)
+    let unreadable = |failure: Failure| Fault {
+        file: "standard input".to_owned(),
+        line: 0,
+        column: 0,
+        pointer: None,
+        message: failure.message,
+        hint: None,
+    };
+    Submission::from_bytes("standard input", read_bytes(file).map_err(unreadable)?)
 }
 
-fn show(output: &Output, plan: &Plan) -> Result<(), Failure> {
+/// The ID of the organization that a file describes: without one, nobody knows which it is.
+fn organization(file: &Submission) -> Result<String, Faults> {
+    let id = file.document().get("organization").and_then(|own| own.get("id"));
+    let parsed = id.and_then(Value::as_str).and_then(|id| Guid::parse(id).ok());
+    parsed.map(|id| id.to_string()).ok_or_else(|| {
+        let message = if id.is_some() { "`id` is not a GUID" } else { "`id` is missing in [organization]" };
+        file.fault(Some("/organization/id"), message, Some("`uuidgen` makes one; the organization keeps it")).into()
+    })
+}
+
+/// Compares every file with what the gateway has.
+async fn compare(desk: &Desk<'_>, files: Vec<(Submission, String)>) -> Result<Vec<Plan>, Failure> {
+    let mut plans = Vec::new();
+    let mut faults = Vec::new();
+    for (file, id) in files {
+        let path = path(&["organizations", &id, "document"]);
+        let present = desk.attempt(Method::GET, &path, None, None).await?;
+        let tag = if present.status.is_success() { present.etag } else { None };
+        let document = Value::Object(file.document().clone());
+        let dry_run = with(&path, "dryRun", "true");
+        let compared = desk.attempt(Method::PUT, &dry_run, Some(&document), tag.as_deref()).await?;
+        match faults_of(&file, &compared.body) {
+            Some(found) => faults.extend(found.into_vec()),
+            None => {
+                let compared = compared.success().map_err(|failure| of_file(failure, &file))?;
+                plans.push(Plan { file, path, compared, tag });
+            }
+        }
+    }
+    Faults::of(faults).map_or(Ok(plans), |faults| Err(refused(&faults)))
+}
+
+/// What the gateway found in a file, at its lines; `None` where it found nothing.
+pub(super) fn faults_of(file: &Submission, answer: &Value) -> Option<Faults> {
+    let found = answer.get("faults").and_then(Value::as_array).into_iter().flatten();
+    Faults::of(found.map(|found| as_fault(file, found)).collect())
+}
+
+fn as_fault(file: &Submission, found: &Value) -> Fault {
+    let text = |name: &str| found.get(name).and_then(Value::as_str).map(printable);
+    file.fault(text("pointer").as_deref(), &text("message").unwrap_or_default(), text("hint").as_deref())
+}
+
+fn refused(faults: &Faults) -> Failure {
+    let message = format!("{faults}; nothing was applied. Correct every fault and apply again.");
+    let problem = serde_json::to_value(faults).map(|faults| Box::new(json!({ "faults": faults }))).ok();
+    Failure { problem, ..Failure::new(Exit::Configuration, message) }
+}
+
+fn of_file(failure: Failure, file: &Submission) -> Failure {
+    Failure { message: format!("{}: {}", printable(file.name()), failure.message), ..failure }
+}
+
+/// Applies one file.
+async fn apply(desk: &Desk<'_>, plan: &Plan) -> Result<Value, Failure> {
+    let document = Value::Object(plan.file.document().clone());
+    let answer = desk.attempt(Method::PUT, &plan.path, Some(&document), plan.tag.as_deref()).await?;
+    let answer = answer.success().map_err(|failure| of_file(failure, &plan.file))?;
+    let generation = |answer: &Value| answer.get("catalogGeneration").and_then(Value::as_u64).unwrap_or(0);
+    let (name, counts) = (plan.name(), generation(&answer));
+    if !desk.output().is_json() {
+        desk.output().line(match (plan.is_behind_a_file(), counts == generation(&plan.compared)) {
+            (true, true) => format!("{name}: nothing to change; the store has it, behind the file that provides it"),
+            (true, false) => {
+                format!("{name}: in the store now, behind the file that provides it; without that file it counts")
+            }
+            (false, _) => format!("{name}: applied. It counts from generation {counts} on."),
+        })?;
+    }
+    Ok(answer)
+}
+
+fn show(output: &Output, plan: &Plan, dry_run: bool) -> Result<(), Failure> {
+    let name = plan.name();
     if plan.is_done() {
-        output.line(format!("{}: nothing to change", plan.name))?;
-        return Ok(());
+        output.line(format!("{name}: nothing to change"))?;
+    } else if !plan.differences().is_empty() {
+        output.line(format!("{name}:"))?;
+    } else if dry_run {
+        output.line(format!(
+            "{name}: says what the file says that provides the organization; the store would have it too"
+        ))?;
     }
-    output.line(format!("{}:", plan.name))?;
     for difference in plan.differences() {
         output.line(format!("  {}", difference_in_words(difference)))?;
     }
-    if plan.differences().is_empty() {
-        output.line("  the store takes in what the file of the gateway says")?;
+    for warning in plan.compared.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+        output.note(format!("warning: {}", as_fault(&plan.file, warning)))?;
     }
     Ok(())
 }

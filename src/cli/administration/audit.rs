@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::super::client::{ClientArgs, block_on};
 use super::super::output::Output;
 use super::{Desk, Exit, Failure, text, with};
+use crate::domain::ids::Guid;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct AuditArgs {
@@ -30,7 +31,12 @@ pub(in crate::cli) fn run(args: &AuditArgs, output: &Output) -> Result<Exit, Fai
     block_on(async {
         let mut list = with("/admin/v1/audit", "limit", &args.limit.to_string());
         if let Some(named) = &args.organization {
-            list = with(&list, "organizationId", &text(&desk.organization(named).await?.resource, "id"));
+            // One that is gone has its ID still.
+            let id = match Guid::parse(named.trim()) {
+                Ok(id) => id.to_string(),
+                Err(_) => text(&desk.organization(named).await?.resource, "id"),
+            };
+            list = with(&list, "organizationId", &id);
         }
         if let Some(part) = &args.resource {
             list = with(&list, "resource", part);

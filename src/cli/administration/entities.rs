@@ -99,7 +99,7 @@ pub(in crate::cli) fn run(args: &EntitiesArgs, output: &Output) -> Result<Exit, 
                 )
             }
             EntitiesCommand::Update { entity, fields, source, unset } => {
-                let patch = source.patch(fields.members(), unset)?;
+                let patch = source.patch(fields.members(), unset, EntityFields::DEFAULTED)?;
                 let named = desk.entity(&stream, entity).await?;
                 let tag = desk.tag_of(&named.path).await?;
                 let changed = desk.ask(Method::PATCH, &named.path, Some(&patch), tag.as_deref()).await?.body;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use super::{Failure, read_object};
+use super::{Failure, printable, read_object};
+use crate::config::{camel_case, snake_case};
 
 /// What every creation and change can have instead of flags, or besides.
 #[derive(Debug, Default, clap::Args)]
@@ -18,7 +19,8 @@ pub(super) struct Source {
 /// What every change can have besides.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Unset {
-    /// A field that goes back to its default, as the API names it: `routingQueue`. May be given more than once.
+    /// A field that goes back to its default, by the name of its flag (`routing-queue`) or as the API names it
+    /// (`routingQueue`). May be given more than once.
     #[arg(long, value_name = "FIELD")]
     unset: Vec<String>,
 }
@@ -31,11 +33,21 @@ impl Source {
         Ok(Value::Object(object))
     }
 
-    /// The patch of the file, with these members in it, and those that go.
-    pub(super) fn patch(&self, members: Members, unset: &Unset) -> Result<Value, Failure> {
+    /// The patch of the file, with these members in it, and those that go. Only these fields have a default to go to; to
+    /// the gateway, another one would be gone already.
+    pub(super) fn patch(&self, members: Members, unset: &Unset, fields: &[&str]) -> Result<Value, Failure> {
         let mut patch = self.object(members)?;
-        if let Some(object) = patch.as_object_mut() {
-            object.extend(unset.unset.iter().map(|field| (field.clone(), Value::Null)));
+        for given in &unset.unset {
+            let field = camel_case(&given.replace('-', "_"));
+            if !fields.contains(&field.as_str()) {
+                let known =
+                    fields.iter().map(|field| snake_case(field).replace('_', "-")).collect::<Vec<_>>().join(", ");
+                let message = format!("`{}` has no default to go back to; --unset takes {known}", printable(given));
+                return Err(Failure::new(super::Exit::Usage, message));
+            }
+            if let Some(object) = patch.as_object_mut() {
+                object.insert(field, Value::Null);
+            }
         }
         if patch.as_object().is_none_or(Map::is_empty) {
             let message = "nothing to change: give a flag, --unset or --from; --help shows them";
@@ -92,6 +104,9 @@ pub(super) struct OrganizationFields {
 }
 
 impl OrganizationFields {
+    /// What has a default.
+    pub(super) const DEFAULTED: &[&str] = &["name", "routingQueue", "requestsPerMinute", "burst"];
+
     pub(super) fn members(&self) -> Members {
         Members::default()
             .with("name", self.name.clone())
@@ -132,6 +147,18 @@ pub(super) struct WorkStreamFields {
 }
 
 impl WorkStreamFields {
+    /// What has a default.
+    pub(super) const DEFAULTED: &[&str] = &[
+        "state",
+        "capacity",
+        "allowedPresences",
+        "autoCloseAfterInactivityMinutes",
+        "notification",
+        "screenPopTimeoutSeconds",
+        "assignAfterDeclineMinutes",
+        "routingQueue",
+    ];
+
     pub(super) fn members(&self) -> Members {
         let presences = (!self.allowed_presences.is_empty()).then(|| json!(self.allowed_presences));
         Members::default()
@@ -161,6 +188,9 @@ pub(super) struct EntityFields {
 }
 
 impl EntityFields {
+    /// What has a default.
+    pub(super) const DEFAULTED: &[&str] = &["relationshipName", "state"];
+
     pub(super) fn members(&self) -> Members {
         Members::default()
             .with("entitySetName", self.entity_set_name.clone())
@@ -181,6 +211,9 @@ pub(super) struct QueueFields {
 }
 
 impl QueueFields {
+    /// What has a default.
+    pub(super) const DEFAULTED: &[&str] = &["priority"];
+
     pub(super) fn members(&self) -> Members {
         Members::default().with("priority", self.priority).with("default", self.default.then_some(true))
     }
@@ -204,6 +237,18 @@ pub(super) struct VariableFields {
 }
 
 impl VariableFields {
+    /// What has a default.
+    pub(super) const DEFAULTED: &[&str] = &["kind", "column", "label", "state"];
+
+    /// As [`Self::members`], for a change: a column takes the place of a label, and a label that of a column.
+    pub(super) fn changed_members(&self) -> Members {
+        self.members()
+            .with("label", self.column.as_ref().map(|_| Value::Null))
+            .with("column", self.label.as_ref().map(|_| Value::Null))
+            .with("column", self.column.clone())
+            .with("label", self.label.clone())
+    }
+
     pub(super) fn members(&self) -> Members {
         Members::default()
             .with("kind", self.kind.clone())
@@ -225,6 +270,9 @@ pub(super) struct RuleFields {
 }
 
 impl RuleFields {
+    /// What has a default.
+    pub(super) const DEFAULTED: &[&str] = &["state", "when"];
+
     pub(super) fn members(&self) -> Members {
         Members::default().with("queue", self.queue.clone()).with("state", self.state.map(StateArg::name))
     }

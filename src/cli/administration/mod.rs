@@ -17,6 +17,7 @@ pub(super) mod variables;
 pub(super) mod work_streams;
 
 mod condition;
+mod exact_json;
 mod fields;
 mod toml_form;
 
@@ -29,6 +30,7 @@ use serde_json::{Map, Value};
 use super::client::{Answer, Client, ClientArgs, Listener, fault_in_words};
 use super::output::{Output, columns, printable};
 use super::{Exit, Failure};
+use crate::domain::ids::Guid;
 
 /// The administration of a running gateway, as commands see it.
 pub(super) struct Desk<'o> {
@@ -82,6 +84,7 @@ pub(super) fn under(path: &str, segments: &[&str]) -> String {
 pub(super) fn text(resource: &Value, member: &str) -> String {
     match resource.get(member) {
         None | Some(Value::Null) => String::new(),
+        Some(when @ Value::Object(_)) if member == "when" => printable(&condition::words(when)),
         Some(Value::String(text)) => printable(text),
         Some(Value::Array(elements)) if elements.iter().all(Value::is_string) => {
             elements.iter().filter_map(Value::as_str).map(printable).collect::<Vec<_>>().join(", ")
@@ -145,16 +148,8 @@ impl<'o> Desk<'o> {
 
     /// The organization of this unique name or ID.
     pub(super) async fn organization(&self, named: &str) -> Result<Named, Failure> {
-        let all = self.all("/admin/v1/organizations").await?;
-        let found = one_of(&all, named, &["id", "uniqueName"]);
-        let resource = found.map_err(|fault| {
-            fault.told(
-                "organization",
-                named,
-                &names(&all, "uniqueName"),
-                "`streamgate organizations create NAME` makes one",
-            )
-        })?;
+        const NEXT: &str = "`streamgate organizations create NAME` makes one";
+        let resource = self.found("/admin/v1/organizations", named, ("organization", "uniqueName", NEXT)).await?;
         Ok(Named { path: path(&["organizations", &text(&resource, "id")]), resource })
     }
 
@@ -167,12 +162,9 @@ impl<'o> Desk<'o> {
                 with("/admin/v1/work-streams", "organizationId", &text(&found.resource, "id"))
             }
         };
-        let all = self.all(&list).await?;
-        let resource = one_of(&all, named, &["id", "name"]).map_err(|fault| {
-            let next =
-                "`streamgate work-streams list` shows them; where a name is not unique, give the ID or --organization";
-            fault.told("work stream", named, &names(&all, "name"), next)
-        })?;
+        const NEXT: &str =
+            "`streamgate work-streams list` shows them; where a name is not unique, give the ID or --organization";
+        let resource = self.found(&list, named, ("work stream", "name", NEXT)).await?;
         let of = path(&["work-streams", &text(&resource, "id")]);
         Ok(Named { path: with(&of, "organizationId", &text(&resource, "organizationId")), resource })
     }
@@ -180,12 +172,23 @@ impl<'o> Desk<'o> {
     /// The entity configuration of this entity or ID.
     pub(super) async fn entity(&self, work_stream: &Named, named: &str) -> Result<Named, Failure> {
         let list = under(&work_stream.path, &["entity-configurations"]);
-        let all = self.all(&list).await?;
-        let resource = one_of(&all, named, &["id", "entityLogicalName"]).map_err(|fault| {
-            let next = "`streamgate entities add` makes one";
-            fault.told("entity configuration", named, &names(&all, "entityLogicalName"), next)
-        })?;
+        const NEXT: &str = "`streamgate entities add` makes one";
+        let resource = self.found(&list, named, ("entity configuration", "entityLogicalName", NEXT)).await?;
         Ok(Named { path: under(&list, &[&text(&resource, "id")]), resource })
+    }
+
+    /// The only resource of a list with this ID, or with this name in the member that has it.
+    async fn found(&self, list: &str, named: &str, (noun, member, next): (&str, &str, &str)) -> Result<Value, Failure> {
+        let id = Guid::parse(named.trim()).ok().map(|id| id.to_string());
+        // The gateway looks for parts of names, so that a long list need not come whole; it does not look for IDs.
+        let narrowed = if id.is_none() { with(list, "name", named.trim()) } else { list.to_owned() };
+        let similar = self.all(&narrowed).await?;
+        let fault = match one_of(&similar, id.as_deref().unwrap_or(named), &["id", member]) {
+            Ok(found) => return Ok(found),
+            Err(fault) => fault,
+        };
+        let all = if id.is_none() { self.all(list).await? } else { similar };
+        Err(fault.told(noun, named, &names(&all, member), next))
     }
 
     /// Reads a resource, so that a change of it can say what it was.
@@ -268,10 +271,16 @@ impl Unresolved {
     }
 }
 
-/// The only resource that one of these members calls so: the first member that anything is called by counts.
+/// The only resource that one of these members calls so, exactly or else in another case: the first member that anything
+/// is called by counts.
 fn one_of(all: &[Value], named: &str, members: &[&str]) -> Result<Value, Unresolved> {
+    let named = named.trim();
     for member in members {
-        let called = |resource: &&Value| text(resource, member).eq_ignore_ascii_case(named.trim());
+        let exactly = all.iter().any(|resource| text(resource, member) == named);
+        let called = |resource: &&Value| {
+            let name = text(resource, member);
+            if exactly { name == named } else { name.to_lowercase() == named.to_lowercase() }
+        };
         let mut found = all.iter().filter(called);
         match (found.next(), found.next()) {
             (Some(only), None) => return Ok(only.clone()),
@@ -300,21 +309,31 @@ pub(super) fn needed<'v>(flag: &str, value: &'v str) -> Result<&'v str, Failure>
     Ok(value)
 }
 
-/// A file, or standard input where it is `-`.
-pub(super) fn read_file(file: &Path) -> Result<String, Failure> {
-    let mut content = String::new();
+/// What is in a file, or standard input where it is `-`.
+pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut content = Vec::new();
     let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().read_to_string(&mut content)
+        std::io::stdin().lock().read_to_end(&mut content)
     } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut content))
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut content))
     };
     read.map_err(|fault| Failure::new(Exit::Usage, format!("{} cannot be read: {fault}", file.display())))?;
     Ok(content)
 }
 
+/// JSON from a file, or from standard input where it is `-`.
+pub(super) fn read_json(file: &Path) -> Result<Value, Failure> {
+    let wrong = |fault: String| Failure::new(Exit::Usage, format!("{}: {fault}", file.display()));
+    let text = String::from_utf8(read_bytes(file)?).map_err(|_| wrong("is not UTF-8 text".to_owned()))?;
+    exact_json::parse(&text).map_err(wrong)
+}
+
 /// A JSON object from a file.
 pub(super) fn read_object(file: &Path) -> Result<Map<String, Value>, Failure> {
-    let content = read_file(file)?;
-    serde_json::from_str(&content)
-        .map_err(|fault| Failure::new(Exit::Usage, format!("{} is not a JSON object: {fault}", file.display())))
+    match read_json(file)? {
+        Value::Object(object) => Ok(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Failure::new(Exit::Usage, format!("{}: is not a JSON object", file.display())))
+        }
+    }
 }

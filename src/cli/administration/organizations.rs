@@ -83,7 +83,7 @@ pub(in crate::cli) fn run(args: &OrganizationsArgs, output: &Output) -> Result<E
             }
             OrganizationsCommand::Update { organization, unique_name, fields, source, unset } => {
                 let members: Members = fields.members().with("uniqueName", unique_name.clone());
-                let patch = source.patch(members, unset)?;
+                let patch = source.patch(members, unset, OrganizationFields::DEFAULTED)?;
                 let named = desk.organization(organization).await?;
                 let tag = desk.tag_of(&named.path).await?;
                 let changed = desk.ask(Method::PATCH, &named.path, Some(&patch), tag.as_deref()).await?.body;

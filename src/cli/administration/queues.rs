@@ -74,7 +74,7 @@ pub(in crate::cli) fn run(args: &QueuesArgs, output: &Output) -> Result<Exit, Fa
                 desk.done(&made, &format!("Queue `{queue}` is there."))
             }
             QueuesCommand::Update { queue, fields, source, unset } => {
-                let patch = source.patch(fields.members(), unset)?;
+                let patch = source.patch(fields.members(), unset, QueueFields::DEFAULTED)?;
                 let tag = desk.tag_of(&one(queue)).await?;
                 let changed = desk.ask(Method::PATCH, &one(queue), Some(&patch), tag.as_deref()).await?.body;
                 desk.done(&changed, &format!("Queue `{queue}` is changed."))

@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 
 use super::super::client::{ClientArgs, block_on};
 use super::super::output::{Output, columns};
+use super::apply::faults_of;
 use super::condition::condition;
 use super::fields::{RuleFields, Source, Unset};
-use super::{Desk, Exit, Failure, needed, read_file, text, toml_form, under};
+use super::{Desk, Exit, Failure, needed, read_json, text, under};
+use crate::config::Faults;
+use crate::config::submission::Submission;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct RulesArgs {
@@ -150,7 +153,7 @@ async fn act(desk: &Desk<'_>, list: &str, command: &RulesCommand) -> Result<Exit
         }
         RulesCommand::Update { rule, name, when, fields, source, unset } => {
             let members = fields.members().with("name", name.clone()).with("when", when.json()?);
-            let patch = source.patch(members, unset)?;
+            let patch = source.patch(members, unset, RuleFields::DEFAULTED)?;
             let tag = desk.tag_of(&one(rule)).await?;
             let changed = desk.ask(Method::PATCH, &one(rule), Some(&patch), tag.as_deref()).await?.body;
             desk.done(&changed, &format!("Rule `{}` is changed.", text(&changed, "name")))
@@ -165,39 +168,73 @@ async fn act(desk: &Desk<'_>, list: &str, command: &RulesCommand) -> Result<Exit
             desk.done(&moved, &format!("Rule `{rule}` has another place."))
         }
         RulesCommand::Replace { file } => {
-            let body = json!({ "value": rules_of(file)? });
-            let done = desk.ask(Method::PUT, list, Some(&body), None).await?.body;
+            let draft = Draft::read(file)?;
+            let done = draft.send(desk, (Method::PUT, list), &json!({ "value": draft.rules() })).await?;
             let count = done.get("value").and_then(Value::as_array).map_or(0, Vec::len);
             desk.done(&done, &format!("There are {count} rules now."))
         }
         RulesCommand::Preview { file, last } => {
-            let body = json!({ "rules": rules_of(file)?, "last": last });
-            let told = desk.ask(Method::POST, &under(list, &["preview"]), Some(&body), None).await?.body;
+            let draft = Draft::read(file)?;
+            let body = json!({ "rules": draft.rules(), "last": last });
+            let told = draft.send(desk, (Method::POST, &under(list, &["preview"])), &body).await?;
             show_preview(desk, &told)
         }
     }
 }
 
-/// The rules in a file.
-fn rules_of(file: &Path) -> Result<Value, Failure> {
-    let content = read_file(file)?;
-    let is_toml = file.extension().is_some_and(|extension| extension == "toml");
-    let parsed = if is_toml {
-        toml_form::parse(&file.display().to_string(), &content)?
-    } else {
-        serde_json::from_str(&content)
-            .map_err(|fault| Failure::new(Exit::Usage, format!("{} is not JSON: {fault}", file.display())))?
-    };
-    let rules = match parsed {
-        Value::Object(mut members) => members.remove("rules").or_else(|| members.remove("value")),
-        list @ Value::Array(_) => Some(list),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    };
-    rules.filter(Value::is_array).ok_or_else(|| {
-        let message =
-            format!("{} holds no rules: write a list, {{\"rules\": […]}}, or [[rules]] in TOML", file.display());
-        Failure::new(Exit::Usage, message)
-    })
+/// A list of rules in a file.
+enum Draft {
+    Json(Value),
+    Toml(Box<Submission>),
+}
+
+impl Draft {
+    fn read(file: &Path) -> Result<Self, Failure> {
+        let no_rules = || {
+            let message =
+                format!("{} holds no rules: write a list, {{\"rules\": […]}}, or [[rules]] in TOML", file.display());
+            Failure::new(Exit::Usage, message)
+        };
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            let read = Submission::read(file).map_err(|faults| Self::faulty(&faults))?;
+            let has_rules = read.document().get("rules").is_some_and(Value::is_array);
+            return if has_rules { Ok(Self::Toml(Box::new(read))) } else { Err(no_rules()) };
+        }
+        let rules = match read_json(file)? {
+            Value::Object(mut members) => members.remove("rules").or_else(|| members.remove("value")),
+            list @ Value::Array(_) => Some(list),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+        };
+        rules.filter(Value::is_array).map(Self::Json).ok_or_else(no_rules)
+    }
+
+    fn rules(&self) -> Value {
+        match self {
+            Self::Json(rules) => rules.clone(),
+            Self::Toml(read) => read.document().get("rules").cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Sends the rules as this member; faults that are found in them are told at the lines of the file.
+    async fn send(&self, desk: &Desk<'_>, (method, path): (Method, &str), body: &Value) -> Result<Value, Failure> {
+        let mut answer = desk.attempt(method, path, Some(body), None).await?;
+        let Self::Toml(read) = self else { return answer.success() };
+        for fault in answer.body.get_mut("faults").and_then(Value::as_array_mut).into_iter().flatten() {
+            // A replaced list is sent as `value`, and is `rules` in the file.
+            let pointer = fault.get("pointer").and_then(Value::as_str).and_then(|at| at.strip_prefix("/value"));
+            if let (Some(rest), Some(members)) = (pointer.map(str::to_owned), fault.as_object_mut()) {
+                members.insert("pointer".to_owned(), format!("/rules{rest}").into());
+            }
+        }
+        match faults_of(read, &answer.body) {
+            Some(faults) => Err(Self::faulty(&faults)),
+            None => answer.success(),
+        }
+    }
+
+    fn faulty(faults: &Faults) -> Failure {
+        Failure::new(Exit::Configuration, format!("{faults}; nothing has changed. Correct every fault and try again."))
+    }
 }
 
 fn show_preview(desk: &Desk<'_>, told: &Value) -> Result<Exit, Failure> {

@@ -103,7 +103,11 @@ pub(in crate::cli) fn run(args: &VariablesArgs, output: &Output) -> Result<Exit,
                 desk.done(&made, &format!("Rules may use the variable `{}`.", text(&made, "name")))
             }
             VariablesCommand::Update { variable, display_name, fields, source, unset } => {
-                let patch = source.patch(fields.members().with("displayName", display_name.clone()), unset)?;
+                let patch = source.patch(
+                    fields.changed_members().with("displayName", display_name.clone()),
+                    unset,
+                    VariableFields::DEFAULTED,
+                )?;
                 let tag = desk.tag_of(&one(variable)).await?;
                 let changed = desk.ask(Method::PATCH, &one(variable), Some(&patch), tag.as_deref()).await?.body;
                 desk.done(&changed, &format!("The variable `{variable}` is changed."))

@@ -120,7 +120,8 @@ pub(in crate::cli) fn run(args: &WorkStreamsArgs, output: &Output) -> Result<Exi
                 desk.done(&made, &format!("Work stream `{name}` ({}) is there.", text(&made, "id")))
             }
             WorkStreamsCommand::Update { work_stream, name, fields, source, unset } => {
-                let patch = source.patch(fields.members().with("name", name.clone()), unset)?;
+                let patch =
+                    source.patch(fields.members().with("name", name.clone()), unset, WorkStreamFields::DEFAULTED)?;
                 let named = desk.work_stream(work_stream, organization).await?;
                 let tag = desk.tag_of(&named.path).await?;
                 let changed = desk.ask(Method::PATCH, &named.path, Some(&patch), tag.as_deref()).await?.body;
