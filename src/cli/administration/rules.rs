@@ -109,12 +109,12 @@ enum RulesCommand {
     },
     /// Replace all rules by those of a file.
     Replace {
-        /// JSON (a list, or {"rules": […]}) or TOML ([[rules]]); `-` for JSON on standard input.
+        /// JSON (a list, or {"rules": […]}) or TOML (`[[rules]]`); `-` for JSON on standard input.
         file: PathBuf,
     },
     /// Say what the rules of a file would change for the last records. Changes nothing.
     Preview {
-        /// JSON (a list, or {"rules": […]}) or TOML ([[rules]]); `-` for JSON on standard input.
+        /// JSON (a list, or {"rules": […]}) or TOML (`[[rules]]`); `-` for JSON on standard input.
         file: PathBuf,
         /// How many of the last records to try them on.
         #[arg(long, default_value_t = 100)]
