@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 const KEY: &str = "sg_benchmark-key-that-opens-only-this-benchmark";
 const CONNECTIONS: u32 = 16;
-const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 21;
+const ROUND: Duration = Duration::from_secs(1);
 const ORGANIZATIONS: u32 = 1_000;
 const ENTITIES_EACH: u32 = 100;
 
