@@ -20,7 +20,7 @@ use crate::support::raw::request;
 use crate::support::records::nth_incident;
 
 /// One request on a connection of its own. `None` when the gateway died meanwhile.
-fn try_exchange(address: SocketAddr, bytes: &[u8]) -> Option<serde_json::Value> {
+pub(crate) fn try_exchange(address: SocketAddr, bytes: &[u8]) -> Option<serde_json::Value> {
     use std::io::Read as _;
     let mut stream = std::net::TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod changes;
+mod crash;
 mod dead_letters;
 mod description;
 mod faults;

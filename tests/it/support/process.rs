@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Process {
     child: Child,
     pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Process {
@@ -32,14 +33,22 @@ impl Process {
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a greeting");
         let greeting: serde_json::Value =
             serde_json::from_str(&line).unwrap_or_else(|fault| panic!("no greeting ({fault}): {line:?}"));
-        let url = greeting["publicUrl"].as_str().expect("an address");
-        let public = url.trim_start_matches("http://").parse().expect("an address");
-        Self { child, public }
+        let address = |name: &str| {
+            let url = greeting[name].as_str().expect("an address");
+            url.trim_start_matches("http://").parse().expect("an address")
+        };
+        Self { child, public: address("publicUrl"), admin: address("adminUrl") }
     }
 
     /// Its process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// kill -9, without awaiting the end: for threads that see it from outside.
+    pub(crate) fn strike(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("told");
     }
 
     /// kill -9, and awaits the end.
