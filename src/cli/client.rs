@@ -64,14 +64,16 @@ impl Answer {
 
     /// The body of a success, or the problem as a failure.
     pub(super) fn success(self) -> Result<Value, Failure> {
-        if self.status.is_success() {
-            return Ok(self.body);
-        }
+        if self.status.is_success() { Ok(self.body) } else { Err(self.refusal()) }
+    }
+
+    /// What an answer that is no success tells: its problem, as a failure.
+    pub(super) fn refusal(self) -> Failure {
         let mut message = self.problem();
         if self.status == StatusCode::UNAUTHORIZED {
             message.push_str(" (Give the key with --key, --key-file or STREAMGATE_API_KEY.)");
         }
-        Err(Failure { problem: Some(Box::new(self.body)), ..Failure::new(Exit::Refused, message) })
+        Failure { problem: Some(Box::new(self.body)), ..Failure::new(Exit::Refused, message) }
     }
 }
 

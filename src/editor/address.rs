@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::config::stored::Document;
-use crate::domain::ids::{EntityConfigurationId, Guid, QueueName, WorkStreamId};
+use crate::domain::ids::{EntityConfigurationId, Guid, WorkStreamId};
 
 /// What tells the elements of a list apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,11 +86,6 @@ impl Address {
     /// The organization's own resource.
     pub const fn organization() -> Self {
         Self(Vec::new())
-    }
-
-    /// A queue.
-    pub fn queue(name: &QueueName) -> Self {
-        Self::organization().then(Collection::Queues, Identity::Name(name.to_string()))
     }
 
     /// A work stream.

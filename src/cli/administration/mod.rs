@@ -111,7 +111,7 @@ impl<'o> Desk<'o> {
         if_match: Option<&str>,
     ) -> Result<Answer, Failure> {
         let answer = self.attempt(method, path, body, if_match).await?;
-        if answer.status.is_success() { Ok(answer) } else { answer.success().map(|_| unreachable_answer()) }
+        if answer.status.is_success() { Ok(answer) } else { Err(answer.refusal()) }
     }
 
     /// One request, whatever comes of it.
@@ -245,11 +245,6 @@ impl<'o> Desk<'o> {
         self.output.line(format!("{what} It counts from generation {} on.", text(answer, "catalogGeneration")))?;
         self.warnings(answer)
     }
-}
-
-/// [`Answer::success`] fails for every status that is none.
-const fn unreachable_answer() -> Answer {
-    Answer { status: reqwest::StatusCode::OK, body: Value::Null, etag: None }
 }
 
 /// Why a name was not resolved.
