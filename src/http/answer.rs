@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use serde::Serialize;
 
-use crate::domain::catalog::{EntityConfiguration, Organization, WorkStream};
+use crate::domain::catalog::{EntityConfiguration, Organization, Queue, WorkStream};
 use crate::domain::ids::ReceiptId;
 use crate::domain::rules::RouteTrace;
 use crate::intake::Accepted;
@@ -207,6 +207,24 @@ pub fn work_stream(organization: &Organization, work_stream: &WorkStream) -> imp
         name: work_stream.name.to_string(),
         stream_source: work_stream.stream_source,
         state: work_stream.state,
+    }
+}
+
+/// A queue as the drop-downs need it.
+pub fn queue(organization: &Organization, queue: &Queue) -> impl Serialize + use<> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Item {
+        organization_id: String,
+        name: String,
+        priority: u32,
+        default: bool,
+    }
+    Item {
+        organization_id: organization.id.to_string(),
+        name: queue.name.to_string(),
+        priority: queue.priority,
+        default: queue.name == organization.queues.default_queue().name,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::HttpRequest;
 use actix_web::dev::RequestHead;
-use actix_web::http::{Method, header};
+use actix_web::http::header;
 
 use super::body::{BodyLimits, Budget};
 use super::caller::{Gate, GateParts, Visit};
@@ -93,7 +93,7 @@ impl Door {
     /// the log is to say. `None` lets the client go on, and be judged in full then: whether there is such a path, and
     /// whether it takes the method, comes before any credential.
     pub fn turns_away(&self, head: &RequestHead) -> Option<(Problem, String)> {
-        let takes_a_body = head.method == Method::POST && super::takes_a_body(head.uri.path());
+        let takes_a_body = super::takes_a_body(head.method.as_str(), head.uri.path());
         let refusal = takes_a_body.then(|| self.gate.turns_away(head, &self.limits)).flatten();
         if let Some((problem, _)) = &refusal {
             self.metrics.request("expectation", problem.code().status().as_u16(), std::time::Duration::ZERO);

@@ -31,31 +31,101 @@ pub mod server;
 pub mod transport;
 pub mod work_items;
 
-use actix_web::web;
+use actix_web::{guard, web};
 
 use problem::{Code, Problem};
 
-/// Every operation of the public listener.
-pub fn routes(app: &mut web::ServiceConfig) {
-    app.service(resource("/api/v1/records", "POST").route(web::post().to(records::route)))
-        .service(resource("/api/v1/records/explain", "POST").route(web::post().to(records::explain)))
-        .service(resource("/api/v1/receipts/{receiptId}", "GET").route(web::get().to(receipts::get)))
-        .service(resource("/api/v1/organizations", "GET").route(web::get().to(lists::organizations)))
-        .service(resource("/api/v1/work-streams", "GET").route(web::get().to(lists::work_streams)))
-        .service(resource("/api/v1/entity-configurations", "GET").route(web::get().to(lists::entity_configurations)))
-        .service(resource("/api/v1/connection", "GET").route(web::get().to(lists::connection)))
-        .service(resource("/api/v1/work-items/lease", "POST").route(web::post().to(work_items::lease)))
-        .service(resource("/api/v1/work-items/{id}/complete", "POST").route(web::post().to(work_items::complete)))
-        .service(resource("/api/v1/work-items/{id}/release", "POST").route(web::post().to(work_items::release)))
-        .service(resource("/api/v1/work-items/{id}/wait", "POST").route(web::post().to(work_items::wait)))
-        .service(resource("/api/v1/work-items/{id}/revive", "POST").route(web::post().to(work_items::revive)))
-        .default_service(web::to(nothing_here));
+/// One operation of the public listener, as the connector describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// Its name in the connector.
+    pub id: &'static str,
+    /// The method.
+    pub method: &'static str,
+    /// The path, with its parameters in braces.
+    pub path: &'static str,
+    /// Whether it takes a body.
+    pub takes_a_body: bool,
+    /// The status of its success.
+    pub success: u16,
+    /// Problems that it has besides [`Operation::COMMON`] and [`Operation::OF_BODIES`].
+    pub problems: &'static [u16],
 }
 
-/// Whether a path belongs to an operation that takes a body.
-pub fn takes_a_body(path: &str) -> bool {
-    let of_work_items = path.starts_with("/api/v1/work-items/") && !path.ends_with("/revive");
-    matches!(path, "/api/v1/records" | "/api/v1/records/explain") || of_work_items
+impl Operation {
+    /// Problems that every operation may have: of the head, the credential, and the moment.
+    pub const COMMON: [u16; 7] = [400, 401, 408, 414, 429, 431, 503];
+    /// Problems of a body.
+    pub const OF_BODIES: [u16; 2] = [413, 415];
+
+    /// Whether this is its path.
+    fn is_at(&self, path: &str) -> bool {
+        let (mut pattern, mut segments) = (self.path.split('/'), path.split('/'));
+        let fits = pattern.by_ref().all(|part| segments.next().is_some_and(|it| part.starts_with('{') || part == it));
+        fits && segments.next().is_none()
+    }
+
+    /// Every status that it may answer with, in ascending order.
+    pub fn statuses(&self) -> Vec<u16> {
+        let of_bodies = if self.takes_a_body { Self::OF_BODIES.as_slice() } else { &[] };
+        let mut all = [&[self.success], Self::COMMON.as_slice(), of_bodies, self.problems].concat();
+        all.sort_unstable();
+        all
+    }
+}
+
+/// Makes the table of operations and the routes of the same lines.
+macro_rules! operations {
+    ($($path:literal $methods:literal {
+        $($id:ident: $method:ident $($body:ident)? => $handler:path, $success:literal $(, $problem:literal)*;)+
+    })+) => {
+        /// Every operation of the public listener. The connector's description has exactly these.
+        pub const OPERATIONS: &[Operation] = &[
+            $($(Operation {
+                id: stringify!($id),
+                method: stringify!($method),
+                path: $path,
+                takes_a_body: !matches!(stringify!($($body)?).as_bytes(), b""),
+                success: $success,
+                problems: &[$($problem),*],
+            }),+),+
+        ];
+
+        /// The routes of every operation.
+        pub fn routes(app: &mut web::ServiceConfig) {
+            $(
+                let mut served = resource($path, $methods);
+                $(served = served.route(web::route().guard(guard::fn_guard(|request| {
+                    request.head().method.as_str() == stringify!($method)
+                })).to($handler));)+
+                app.service(served);
+            )+
+            app.default_service(web::to(nothing_here));
+        }
+    };
+}
+
+operations! {
+    "/api/v1/records" "POST" { RouteRecord: POST body => records::route, 202, 404; }
+    "/api/v1/records/explain" "POST" { ExplainRecord: POST body => records::explain, 200; }
+    "/api/v1/receipts/{receiptId}" "GET" { GetReceipt: GET => receipts::get, 200, 404; }
+    "/api/v1/organizations" "GET" { ListOrganizations: GET => lists::organizations, 200; }
+    "/api/v1/work-streams" "GET" { ListWorkStreams: GET => lists::work_streams, 200, 404; }
+    "/api/v1/queues" "GET" { ListQueues: GET => lists::queues, 200, 404; }
+    "/api/v1/entity-configurations" "GET" {
+        ListEntityConfigurations: GET => lists::entity_configurations, 200, 404;
+    }
+    "/api/v1/connection" "GET" { TestConnection: GET => lists::connection, 200; }
+    "/api/v1/work-items/lease" "POST" { LeaseWorkItems: POST body => work_items::lease, 200, 404; }
+    "/api/v1/work-items/{id}/complete" "POST" { CompleteWorkItem: POST body => work_items::complete, 200, 404, 409; }
+    "/api/v1/work-items/{id}/release" "POST" { ReleaseWorkItem: POST body => work_items::release, 200, 404, 409; }
+    "/api/v1/work-items/{id}/wait" "POST" { SetWorkItemWaiting: POST body => work_items::wait, 200, 404, 409; }
+    "/api/v1/work-items/{id}/revive" "POST" { ReviveWorkItem: POST => work_items::revive, 200, 404, 409; }
+}
+
+/// Whether a request belongs to an operation that takes a body.
+pub fn takes_a_body(method: &str, path: &str) -> bool {
+    OPERATIONS.iter().any(|operation| operation.takes_a_body && operation.method == method && operation.is_at(path))
 }
 
 /// A path that answers other methods with 405 and the ones it takes.

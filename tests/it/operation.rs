@@ -231,6 +231,14 @@ fn the_lists_feed_drop_downs_with_what_is_active() {
         entities.iter().map(|entity| entity["entityLogicalName"].as_str().unwrap_or_default()).collect();
     assert_eq!(names, ["incident", "lead", "new_inspection"]);
     assert_eq!(entities[0]["relationshipName"], "incident_msdyn_ocliveworkitems");
+    let one = list("/api/v1/entity-configurations?entityLogicalName=LEAD");
+    assert_eq!((one.len(), &one[0]["entitySetName"]), (1, &"leads".into()), "a choice narrows to one");
+    let queues = list(&format!("/api/v1/queues?organizationId={ORGANIZATION_ID}"));
+    let queues: Vec<_> = queues.iter().map(|queue| (queue["name"].as_str(), queue["default"].as_bool())).collect();
+    assert!(queues.len() > 1 && queues.iter().filter(|(_, default)| *default == Some(true)).count() == 1, "{queues:?}");
+    let nobody = "/api/v1/queues?organizationId=00000000-0000-4000-8000-00000000dead";
+    assert_eq!(gateway.call("GET", nobody, KEY, b"").text("code"), "organization-unknown");
+    assert_eq!(gateway.call("GET", "/api/v1/entity-configurations?entityLogicalName=1", KEY, b"").status, 400);
     assert_eq!(gateway.call("GET", "/api/v1/work-streams?organizationId=x", KEY, b"").status, 400);
     assert_eq!(gateway.call("GET", "/api/v1/work-streams?organizationId=", KEY, b"").status, 200);
     let connection = gateway.call("GET", "/api/v1/connection", KEY, b"").json();
