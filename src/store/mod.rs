@@ -32,7 +32,7 @@ pub use self::lease::{
     Lane, LaneBacklog, LaneId, LeaseRequest, LeaseToken, Leased, Leases, Outcome, Settled, Settlement,
 };
 pub use self::receipt::{
-    DeliveryState, Details, Discarded, Entry, Receipt, ReceiptStatus, RecordSummary, Repeat, StoredRecord,
+    Arrival, DeliveryState, Details, Discarded, Entry, Receipt, ReceiptStatus, RecordSummary, Repeat, StoredRecord,
     TraceContext, Waiting,
 };
 pub use self::selection::{DeadLetters, Handled, ListQuery, MAX_HANDLED, Page, RecordFilter};
@@ -61,6 +61,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records, newest first, a page at a time.
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>>;
+
+    /// Records that arrived after the one with this number (0: from the first on), in the order of their arrival, at
+    /// most so many. What was deleted meanwhile is not among them.
+    fn since(&self, number: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Arrival>, StoreError>>;
+
+    /// Says which records somebody still needs whole: this one and all that came after. Their details are not let go and
+    /// they are not deleted, unless the disk is full. `None`: nobody needs any. Counts from now on, until it is said
+    /// again or the store is closed.
+    fn keep_from(&self, number: Option<u64>);
 
     /// Makes a waiting record pending again, due at once, its attempts counted on. Answers whether it waited: one that
     /// has reached the moment at which it closes does not any more.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::LaneId;
+use super::{Lane, LaneId};
 use crate::domain::admission::Admitted;
 use crate::domain::ids::{LogicalName, OrganizationId, ReceiptId, RecordId, WorkStreamId};
 use crate::domain::record::RecordDetails;
@@ -38,6 +38,17 @@ pub struct Receipt {
     id: ReceiptId,
     repeat: Option<Repeat>,
     lane: LaneId,
+}
+
+/// A record that has arrived, as much of it as says whom it concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its number: they are given in the order of arrival, from 1.
+    pub number: u64,
+    /// Its receipt.
+    pub receipt: ReceiptId,
+    /// Whose it is, and where it was routed to.
+    pub lane: Lane,
 }
 
 /// How a repeated record compares with the stored one.

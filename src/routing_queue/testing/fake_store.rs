@@ -10,7 +10,7 @@ use super::samples;
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeadLetters, DeliveryState, Details, Discarded, Entry, Handled, Lane, LaneBacklog, LaneId, LeaseRequest,
+    Arrival, DeadLetters, DeliveryState, Details, Discarded, Entry, Handled, Lane, LaneBacklog, LaneId, LeaseRequest,
     LeaseToken, Leased, Leases, ListQuery, Outcome, Page, Receipt, ReceiptStatus, RecordSummary, Settled, Settlement,
     Stats, Store, StoreError, StoredRecord, Waiting,
 };
@@ -22,6 +22,8 @@ pub(crate) struct FakeStore {
     pub(crate) lease_calls: AtomicUsize,
     /// Settling fails while this is set.
     pub(crate) settling_fails: AtomicBool,
+    /// From which record on details are wanted.
+    pub(crate) kept_from: Mutex<Option<u64>>,
     /// The next look at the lanes panics.
     pub(crate) lanes_panic_once: AtomicBool,
 }
@@ -203,8 +205,39 @@ impl Store for FakeStore {
         .boxed()
     }
 
-    fn record(&self, _id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord<Details>>, StoreError>> {
-        async { Ok(None) }.boxed()
+    fn record(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord<Details>>, StoreError>> {
+        let found = self.kept.lock().unwrap().rows.iter().find(|row| row.record.receipt == id).map(|row| {
+            let record = row.record.clone();
+            StoredRecord {
+                receipt: record.receipt,
+                organization: record.organization,
+                work_stream: record.work_stream,
+                entity_logical_name: record.entity_logical_name,
+                entity_set_name: record.entity_set_name,
+                record_id: record.record_id,
+                relationship_name: record.relationship_name,
+                details: Details::Kept(record.details),
+                route: record.route,
+                catalog_generation: record.catalog_generation,
+                accepted_at: record.accepted_at,
+                trace: record.trace,
+            }
+        });
+        async { Ok(found) }.boxed()
+    }
+
+    fn since(&self, number: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Arrival>, StoreError>> {
+        let kept = self.kept.lock().unwrap();
+        let all = (1..).zip(&kept.rows).map(|(number, row)| {
+            let (receipt, lane) = (row.record.receipt, samples::lane_of(&row.record));
+            Arrival { number, receipt, lane }
+        });
+        let arrivals = all.filter(|arrival| arrival.number > number).take(limit).collect();
+        async { Ok(arrivals) }.boxed()
+    }
+
+    fn keep_from(&self, number: Option<u64>) {
+        *self.kept_from.lock().unwrap() = number;
     }
 
     fn list(&self, _query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
@@ -266,7 +299,7 @@ impl Store for FakeStore {
     }
 
     fn stats(&self) -> Stats {
-        Stats::default()
+        Stats { high_water_mark: self.kept.lock().unwrap().rows.len() as u64, ..Stats::default() }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

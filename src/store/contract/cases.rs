@@ -198,6 +198,28 @@ pub(crate) async fn lists_are_filtered(engine: &impl Engine) {
     assert_eq!(all.records.len(), 8);
 }
 
+pub(crate) async fn arrivals_are_told_in_order_whatever_became_of_them(engine: &impl Engine) {
+    let bench = Bench::open(engine).await;
+    let mut ids = Vec::new();
+    for (organization, record) in [(1, 1), (2, 2), (1, 3), (1, 4)] {
+        ids.push(bench.append(admitted_in(organization, 1, record)).await.id());
+    }
+    bench.settle_next(at(1), Outcome::Delivered).await;
+    bench.append(admitted_in(1, 1, 1)).await;
+    let bench = bench.reopen(engine).await;
+    let since = async |number, limit| {
+        let arrivals = bench.0.since(number, limit).await.unwrap();
+        arrivals.into_iter().map(|arrival| (arrival.number, arrival.receipt)).collect::<Vec<_>>()
+    };
+    assert_eq!(since(0, 10).await, (1..).zip(ids.iter().copied()).collect::<Vec<_>>(), "a repeat is no arrival");
+    assert_eq!(since(1, 2).await, [(2, ids[1]), (3, ids[2])]);
+    assert_eq!(since(4, 10).await, []);
+    assert_eq!(since(u64::MAX, 10).await, []);
+    let lanes: Vec<_> = bench.0.since(0, 10).await.unwrap().into_iter().map(|arrival| arrival.lane).collect();
+    assert_eq!((&lanes[0], &lanes[0].organization), (&lanes[2], &fixtures::organization_id(1)));
+    assert_ne!(lanes[0], lanes[1]);
+}
+
 pub(crate) async fn figures_follow_every_step(engine: &impl Engine) {
     let bench = Bench::open(engine).await;
     let figures = || {

@@ -74,6 +74,7 @@ macro_rules! store_contract {
             no_receipt_leads_nowhere,
             pages_go_from_new_to_old,
             lists_are_filtered,
+            arrivals_are_told_in_order_whatever_became_of_them,
             figures_follow_every_step,
             a_closed_store_takes_nothing,
         );

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::board::Figures;
+use super::board::{Figures, Wanted};
 use super::duplicates::{KeyChanges, Lookup, Seen};
 use super::row::DuplicateKey;
 use crate::store::receipt_id::ReceiptMask;
@@ -60,6 +60,8 @@ pub(super) struct Ledger {
     pub(super) duplicate_window: Duration,
     /// Whether the details of a record go with its delivery.
     pub(super) trim_at_delivery: bool,
+    /// Records whose details stay nevertheless.
+    pub(super) wanted: Wanted,
     pub(super) lanes: HashMap<Lane, LaneId>,
     pub(super) high_water: i64,
     pub(super) delivered: Tally,

@@ -3,7 +3,7 @@
 //! The writer brings it up to date after each commit and before it answers, so whoever holds a receipt sees its record
 //! counted. Everybody reads.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::space::Space;
@@ -24,6 +24,36 @@ pub(super) struct Board {
     waiting_appends: AtomicUsize,
     max_waiting_appends: usize,
     space: Space,
+    wanted: Wanted,
+}
+
+/// From which record on details are wanted whole, whatever became of the records: what is to be told of them is told from
+/// the details.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted(Arc<AtomicI64>);
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(i64::MAX)))
+    }
+}
+
+impl Wanted {
+    /// Whether this one is wanted.
+    pub(super) fn has(&self, seq: i64) -> bool {
+        seq >= self.from()
+    }
+
+    /// The first that is wanted; the largest number there is where none is.
+    pub(super) fn from(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Says which is the first.
+    pub(super) fn set(&self, from: Option<u64>) {
+        let from = from.map_or(i64::MAX, |number| i64::try_from(number).unwrap_or(i64::MAX));
+        self.0.store(from, Ordering::Release);
+    }
 }
 
 /// What is counted.
@@ -60,7 +90,7 @@ impl Drop for Place {
 
 impl Board {
     /// The board of a store that has just been read.
-    pub(super) fn new(figures: Figures, max_waiting_appends: usize, space: Space) -> Self {
+    pub(super) fn new(figures: Figures, max_waiting_appends: usize, space: Space, wanted: Wanted) -> Self {
         Self {
             figures: Mutex::new(figures),
             broken: OnceLock::new(),
@@ -68,7 +98,13 @@ impl Board {
             waiting_appends: AtomicUsize::new(0),
             max_waiting_appends,
             space,
+            wanted,
         }
+    }
+
+    /// What is wanted whole.
+    pub(super) const fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// The figures, to be read or brought up to date.

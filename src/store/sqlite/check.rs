@@ -16,7 +16,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::batch::{Ledger, Tally};
-use super::board::Figures;
+use super::board::{Figures, Wanted};
 use super::deleted::Ranges;
 use super::error::OpenError;
 use super::mark::{Mark, MarkFile};
@@ -49,9 +49,10 @@ pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<Meta> {
 
 /// The settings that the writer goes by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
+pub(super) struct Rules<'a> {
     pub(super) duplicate_window: Duration,
     pub(super) trim_at_delivery: bool,
+    pub(super) wanted: &'a Wanted,
 }
 
 /// Checks the store, and answers what the writer has to know and what the board shows.
@@ -59,7 +60,7 @@ pub(super) fn check(
     conn: &Connection,
     file: &Path,
     meta: &Meta,
-    (mark, rules): (&MarkFile, Rules),
+    (mark, rules): (&MarkFile, Rules<'_>),
 ) -> Result<(Ledger, Figures), OpenError> {
     // With another secret every receipt that was given out would seem unknown.
     if crc32fast::hash(&meta.secret) != meta.secret_crc {
@@ -108,6 +109,7 @@ pub(super) fn check(
         mask,
         duplicate_window: rules.duplicate_window,
         trim_at_delivery: rules.trim_at_delivery,
+        wanted: rules.wanted.clone(),
         lanes: by_lane,
         high_water: meta.high_water,
         delivered: meta.delivered,

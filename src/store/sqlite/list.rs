@@ -11,10 +11,13 @@ use rusqlite::{Connection, Row, ToSql};
 use super::error::read_error;
 use super::look::status_at;
 use super::reader::Reader;
-use crate::store::{DeliveryState, ListQuery, MAX_HANDLED, Page, RecordFilter, StoreError};
+use super::row;
+use crate::store::{Arrival, DeliveryState, ListQuery, MAX_HANDLED, Page, RecordFilter, StoreError};
 
 /// The most records on one page.
 const MAX_PAGE: usize = 1_000;
+/// The most arrivals that are told at once.
+const MAX_ARRIVALS: usize = 4_096;
 /// The most rows that one page is picked from.
 const MAX_LOOKED_AT: usize = 20_000;
 /// The most bytes of details that dead letters handled in one call have together: discarding reads them.
@@ -259,4 +262,30 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// What arrived after a record, in order.
+pub(super) fn since(reader: &Reader, number: u64, limit: usize) -> Result<Vec<Arrival>, StoreError> {
+    let Ok(after) = i64::try_from(number) else { return Ok(Vec::new()) };
+    let arrival = |row: &Row<'_>| {
+        let seq: i64 = row.get(0)?;
+        let [organization, work_stream] = [row.get_ref(2)?.as_blob()?, row.get_ref(3)?.as_blob()?];
+        let lane = row::lane_of(organization, work_stream, row.get_ref(4)?.as_str()?);
+        let receipt = reader.mask.id_of(seq.cast_unsigned(), row.get(1)?);
+        Ok((seq, lane.map(|lane| Arrival { number: seq.cast_unsigned(), receipt, lane })))
+    };
+    let mut select = reader
+        .conn
+        .prepare_cached(
+            "select r.seq, r.receipt, l.organization, l.work_stream, l.queue from records r \
+             join lanes l on l.id = r.lane where r.seq > ?1 order by r.seq limit ?2",
+        )
+        .map_err(read_error)?;
+    let limit = i64::try_from(limit.min(MAX_ARRIVALS)).unwrap_or(i64::MAX);
+    let rows = select.query_map([after, limit], arrival).map_err(read_error)?;
+    let found: Vec<(i64, Option<Arrival>)> = rows.collect::<Result<_, _>>().map_err(read_error)?;
+    let arrivals = found.into_iter().map(|(seq, arrival)| {
+        arrival.ok_or_else(|| StoreError::Damaged(format!("record {seq}: its lane has no meaning")))
+    });
+    arrivals.collect()
 }

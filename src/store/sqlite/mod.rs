@@ -71,8 +71,8 @@ use self::retention::Pace;
 use self::row::NewRecord;
 use super::receipt_id::ReceiptMask;
 use super::{
-    DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page, Receipt,
-    ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page,
+    Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
 };
 use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::ids::ReceiptId;
@@ -220,6 +220,14 @@ impl Store for SqliteStore {
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
         Box::pin(self.read(&self.lists, move |reply| Read::List(query, reply)))
+    }
+
+    fn since(&self, number: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Arrival>, StoreError>> {
+        Box::pin(self.read(&self.lists, move |reply| Read::Since(number, limit, reply)))
+    }
+
+    fn keep_from(&self, number: Option<u64>) {
+        self.board.wanted().set(number);
     }
 
     fn revive(&self, id: ReceiptId, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::board::Board;
+use super::board::{Board, Wanted};
 use super::check::{self, Meta, Rules};
 use super::duplicates::Duplicates;
 use super::error::OpenError;
@@ -46,8 +46,12 @@ pub(super) fn open(
         conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(&damaged)?;
     }
     let mark = Arc::new(MarkFile::open(dir)?);
-    let rules =
-        Rules { duplicate_window: settings.duplicate_window, trim_at_delivery: retention.delivered_details.is_zero() };
+    let wanted = Wanted::default();
+    let rules = Rules {
+        duplicate_window: settings.duplicate_window,
+        trim_at_delivery: retention.delivered_details.is_zero(),
+        wanted: &wanted,
+    };
     let (meta, (ledger, figures)) = format::up_to_date(&conn, &file, || {
         let meta = check::read_meta(&conn).map_err(&damaged)?;
         let checked = check::check(&conn, &file, &meta, (&mark, rules))?;
@@ -65,7 +69,7 @@ pub(super) fn open(
             Unknown::Disk(error) => OpenError::io("cannot tell how much disk space is free around", dir)(error),
             Unknown::Records(error) => damaged(error),
         })?;
-    let board = Arc::new(Board::new(figures, settings.max_waiting_appends, space));
+    let board = Arc::new(Board::new(figures, settings.max_waiting_appends, space, wanted));
     let (commands, to_do) = mpsc::channel(settings.max_waiting_appends.saturating_add(OTHER_COMMANDS));
     let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board };
     let (lookups, lists) = (ground.start_reader("store-lookups")?, ground.start_reader("store-lists")?);

@@ -12,7 +12,7 @@ use super::list::{self, DeadLetterQuery};
 use super::look;
 use crate::domain::ids::ReceiptId;
 use crate::store::receipt_id::ReceiptMask;
-use crate::store::{Details, ListQuery, Page, ReceiptStatus, StoreError, StoredRecord};
+use crate::store::{Arrival, Details, ListQuery, Page, ReceiptStatus, StoreError, StoredRecord};
 
 /// Reads that may wait; beyond that the askers wait before they are let in.
 const MAX_WAITING: usize = 1_024;
@@ -29,6 +29,8 @@ pub(super) enum Read {
     List(ListQuery, Reply<Page>),
     /// The numbers of a page of dead letters, and where to go on.
     DeadLetters(DeadLetterQuery, Reply<(Vec<i64>, Option<i64>)>),
+    /// What arrived after a record, at most so many.
+    Since(u64, usize, Reply<Vec<Arrival>>),
     /// Nothing more.
     Stop,
 }
@@ -85,6 +87,7 @@ impl Reader {
             Read::Record(id, reply) => drop(reply.send(look::record(self, &id))),
             Read::List(query, reply) => drop(reply.send(list::page(self, &query))),
             Read::DeadLetters(query, reply) => drop(reply.send(list::dead_letters(self, &query))),
+            Read::Since(number, limit, reply) => drop(reply.send(list::since(self, number, limit))),
             Read::Stop => {}
         }
     }

@@ -108,7 +108,7 @@ impl Batch<'_> {
     /// Makes a record delivered. Its details go with it, where that is wanted.
     pub(super) fn insert_delivered(&mut self, delivered: &Delivered) -> rusqlite::Result<()> {
         let Delivered { seq, lane, at, attempts, last_error, closed_after_minutes } = delivered;
-        let trim = self.ledger.trim_at_delivery;
+        let trim = self.ledger.trim_at_delivery && !self.ledger.wanted.has(*seq);
         if trim {
             self.trim(*seq)?;
         }

@@ -26,6 +26,8 @@ const SEGMENT_RECORDS: i64 = if cfg!(test) { 8 } else { 4_096 };
 const STEP_SEGMENTS: usize = 1_000;
 /// What is settled after a look may be dated before it by so much: clocks are corrected, closings can be late.
 const SLACK: Duration = Duration::from_secs(60 * 60);
+/// How often to look for details that should have gone with the delivery.
+const LEFTOVERS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Never.
 const NEVER: i64 = i64::MAX;
 
@@ -84,6 +86,21 @@ pub(super) struct Found {
     pub(super) trim: Vec<i64>,
 }
 
+/// Which settled records stay as they are, however old.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// The newest record is not deleted.
+    pub(super) newest: i64,
+    /// From this one on they are neither deleted nor trimmed.
+    pub(super) wanted_from: i64,
+}
+
+impl Kept {
+    const fn from_deletion(self, seq: i64) -> bool {
+        seq == self.newest || seq >= self.wanted_from
+    }
+}
+
 /// A record to be deleted.
 #[derive(Debug)]
 pub(super) struct Doomed {
@@ -105,7 +122,7 @@ impl Patrol {
     }
 
     /// Goes on with the round, up to the next segment in which something may be due, or a bounded number of them.
-    pub(super) fn step(&mut self, conn: &Connection, newest: i64, now: Timestamp) -> rusqlite::Result<Step> {
+    pub(super) fn step(&mut self, conn: &Connection, kept: Kept, now: Timestamp) -> rusqlite::Result<Step> {
         let table = self.shelf.table();
         let mut next = conn.prepare_cached(&format!("select seq from {table} where seq >= ?1 order by seq limit 1"))?;
         for _ in 0..STEP_SEGMENTS {
@@ -121,7 +138,7 @@ impl Patrol {
                 Some(due) if due.delete.min(due.trim) > now.millis() => {
                     self.visited.insert(segment, *due);
                 }
-                Some(_) | None => return Ok(Step::Found(self.look(conn, segment, (newest, now))?)),
+                Some(_) | None => return Ok(Step::Found(self.look(conn, segment, (kept, now))?)),
             }
         }
         Ok(Step::Passed)
@@ -133,7 +150,7 @@ impl Patrol {
     }
 
     /// Looks through a segment.
-    fn look(&self, conn: &Connection, segment: i64, (newest, now): (i64, Timestamp)) -> rusqlite::Result<Found> {
+    fn look(&self, conn: &Connection, segment: i64, (kept, now): (Kept, Timestamp)) -> rusqlite::Result<Found> {
         let Ages { delete, trim, .. } = self.ages;
         let trimmed = if self.shelf == Shelf::Delivered { "trimmed" } else { "1" };
         let mut select = conn.prepare_cached(&format!(
@@ -147,8 +164,8 @@ impl Patrol {
             segment,
             due: Due {
                 delete: unseen.after(delete).millis(),
-                // At once means with the delivery: then only what is there now is to be trimmed here.
-                trim: trim.filter(|trim| !trim.is_zero()).map_or(NEVER, |trim| unseen.after(trim).millis()),
+                // At once means with the delivery. What was wanted whole then is left for here, and looked for daily.
+                trim: trim.map_or(NEVER, |trim| unseen.after(trim.max(LEFTOVERS)).millis()),
             },
             delete: Vec::new(),
             settled_by: Timestamp::from_millis(now.millis().saturating_sub(millis(delete))),
@@ -159,9 +176,9 @@ impl Patrol {
             let details_are_there = row.get::<_, Option<i64>>(2)?.is_none();
             if at > found.settled_by {
                 found.due.delete = found.due.delete.min(at.after(delete).millis());
-            } else if seq == newest {
-                // The newest record stays. It is due as soon as it is not the newest any more: from its own moment on,
-                // not from now, which a clock that is put back may not reach for a while.
+            } else if kept.from_deletion(seq) {
+                // The newest record stays, and what is wanted. It is due as soon as it is that no more: from its own
+                // moment on, not from now, which a clock that is put back may not reach for a while.
                 found.due.delete = found.due.delete.min(at.after(delete).millis());
             } else if let Some(due) = self.examine(conn, seq, now, &mut found)? {
                 found.due.delete = found.due.delete.min(due);
@@ -170,7 +187,7 @@ impl Patrol {
             }
             if let Some(trim) = trim.filter(|_| details_are_there) {
                 let due = at.after(trim).millis();
-                if due <= now.millis() {
+                if due <= now.millis() && seq < kept.wanted_from {
                     found.trim.push(seq);
                 } else {
                     found.due.trim = found.due.trim.min(due);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::patrol::{Found, Step};
+use super::patrol::{Found, Kept, Step};
 use super::{Halt, Keeper};
 use crate::domain::time::Timestamp;
 use crate::store::LaneId;
@@ -24,13 +24,14 @@ impl Keeper {
         {
             return Ok(false);
         }
-        let newest = self.reader.board.figures().high_water;
+        let board = &self.reader.board;
+        let kept = Kept { newest: board.figures().high_water, wanted_from: board.wanted().from() };
         let Some(patrol) = self.patrols.get_mut(self.patrol) else {
             (self.lane, self.patrol) = (0, 0);
             return Ok(true);
         };
         let shelf = patrol.shelf();
-        match patrol.step(&self.reader.conn, newest, now)? {
+        match patrol.step(&self.reader.conn, kept, now)? {
             Step::Found(found) => {
                 let found = self.let_go(shelf, found)?;
                 if let Some(patrol) = self.patrols.get_mut(self.patrol) {

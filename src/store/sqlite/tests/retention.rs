@@ -177,6 +177,33 @@ async fn details_can_go_with_the_delivery() {
 }
 
 #[tokio::test]
+async fn what_is_wanted_is_neither_trimmed_nor_deleted() {
+    let mut engine = InDirectory::new();
+    engine.retention.delivered_details = Duration::ZERO;
+    let bench = Bench(engine.start());
+    bench.0.keep_from(Some(11));
+    let ids = deliver(&bench, 1..=30, at(1)).await;
+    let whole = async |bench: &Bench| {
+        let mut whole = 0;
+        for id in &ids {
+            let record = bench.0.record(*id).await.unwrap();
+            whole += usize::from(record.is_some_and(|record| record.details.kept().is_some()));
+        }
+        whole
+    };
+    assert_eq!(whole(&bench).await, 20, "those before go with their delivery");
+    let swept = engine.sweep(day(41)).await;
+    assert_eq!((swept.trimmed, swept.deleted, whole(&bench).await), (0, 10, 20));
+    bench.0.keep_from(Some(21));
+    let swept = engine.sweep(day(42)).await;
+    assert_eq!((swept.deleted, whole(&bench).await), (10, 10));
+    bench.0.keep_from(None);
+    let swept = engine.sweep(day(43)).await;
+    assert_eq!((swept.deleted, whole(&bench).await), (9, 0), "the newest record stays, without its details");
+    bench.0.close().await;
+}
+
+#[tokio::test]
 async fn damage_is_not_covered_up_by_forgetting() {
     let engine = InDirectory::new();
     let bench = Bench(engine.start());
