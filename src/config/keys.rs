@@ -39,6 +39,7 @@ pub(super) const PROCESS: Keys = keys(
         "api_keys",
         "issuers",
         "routing_queues",
+        "subscriptions",
     ],
 );
 pub(super) const STORE: Keys = keys("[store]", &["disk_reserve_bytes", "duplicate_window_days", "max_waiting_appends"]);
@@ -73,6 +74,8 @@ pub(super) const DELIVERY: Keys = keys(
         "breaker_pause_seconds",
     ],
 );
+pub(super) const SUBSCRIPTIONS: Keys =
+    keys("[subscriptions]", &["allow_networks", "max_per_organization", "concurrency", "timeout_seconds"]);
 pub(super) const API_KEY: Keys = keys("[[api_keys]]", &["name", "sha256", "permissions", "organizations", "expires"]);
 /// What asks a running gateway for an API key: as in a file, without the hash, which is made with the key.
 pub(super) const NEW_API_KEY: Keys =

@@ -173,6 +173,7 @@ pub(super) fn read_with(
                 credentials: Arc::new(checked.credentials),
                 routing_queues: Arc::new(checked.routing_queues),
                 delivery: checked.delivery,
+                subscriptions: checked.subscriptions,
                 layers: checked.layers,
             },
             origin: origin.clone(),

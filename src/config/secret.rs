@@ -8,9 +8,6 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::load::Environment;
 use super::settings::WebhookSecret;
 use super::source::Place;
@@ -128,9 +125,7 @@ fn open_and_read(path: &Path) -> io::Result<(String, u32)> {
 
 /// A fresh secret: 256 random bits.
 fn new_secret_text() -> io::Result<String> {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
-    Ok(format!("whsec_{}\n", STANDARD.encode(key)))
+    Ok(format!("{}\n", WebhookSecret::random().map_err(io::Error::other)?.to_text()))
 }
 
 /// Puts a new file into place, whole or not at all. A file that is there already stays.

@@ -165,6 +165,8 @@ pub struct Effective {
     pub routing_queues: Arc<RoutingQueues>,
     /// When a delivery is tried again, and when it is given up.
     pub delivery: DeliverySettings,
+    /// Who may subscribe to what, and how they are told.
+    pub subscriptions: SubscriptionSettings,
     /// Where each part of this comes from.
     pub layers: Layers,
 }
@@ -275,6 +277,22 @@ impl WebhookSecret {
         if (24..=64).contains(&key.len()) { Ok(Self(key.into())) } else { Err(NotAWebhookSecret) }
     }
 
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bits.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self(key.as_slice().into()))
+    }
+
+    /// `whsec_<base64>`, for whoever may know it.
+    pub fn to_text(&self) -> String {
+        use base64::Engine as _;
+        format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(&self.0))
+    }
+
     /// The key for HMAC-SHA256.
     pub fn key(&self) -> &[u8] {
         &self.0
@@ -285,6 +303,19 @@ impl std::fmt::Debug for WebhookSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("WebhookSecret(…)")
     }
+}
+
+/// How the subscribers to queues are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionSettings {
+    /// Networks that callbacks may be in although they are private or loopback.
+    pub allow_networks: Vec<IpNet>,
+    /// The most subscriptions that an organization may have at once.
+    pub max_per_organization: NonZeroUsize,
+    /// The most deliveries to one subscriber at once.
+    pub concurrency: NonZeroUsize,
+    /// One try takes at most this long.
+    pub timeout: Duration,
 }
 
 /// When a delivery is tried again, and when it is given up.

@@ -278,56 +278,70 @@ impl Serialize for QueueName {
     }
 }
 
-/// What a 202 hands out: 24 bytes, written as 32 URL-safe base64 characters.
-///
-/// It is unguessable (128 random bits) and still leads a store straight to its record; how is the store's own affair
-/// (`store::receipt_id`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ReceiptId([u8; 24]);
-
-/// Why a text is not a receipt ID.
+/// Why a text is not an ID that the gateway made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a receipt ID (32 letters, digits, hyphens and underscores)")]
-pub struct NotAReceiptId;
+#[error("is not an ID of this gateway (32 letters, digits, hyphens and underscores)")]
+pub struct NotAnOpaqueId;
 
-impl ReceiptId {
-    /// The receipt ID of these bytes.
-    pub const fn from_bytes(bytes: [u8; 24]) -> Self {
-        Self(bytes)
-    }
+macro_rules! opaque_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 24]);
 
-    /// The bytes behind the text.
-    pub const fn as_bytes(&self) -> &[u8; 24] {
-        &self.0
-    }
+        impl $name {
+            /// The ID of these bytes.
+            pub const fn from_bytes(bytes: [u8; 24]) -> Self {
+                Self(bytes)
+            }
 
-    /// Reads the text of a receipt ID.
-    pub fn parse(text: &str) -> Result<Self, NotAReceiptId> {
-        let mut bytes = [0; 24];
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
-            Ok(24) if text.len() == 32 => Ok(Self(bytes)),
-            Ok(_) | Err(_) => Err(NotAReceiptId),
+            /// The bytes behind the text.
+            pub const fn as_bytes(&self) -> &[u8; 24] {
+                &self.0
+            }
+
+            /// Reads the text of an ID.
+            pub fn parse(text: &str) -> Result<Self, NotAnOpaqueId> {
+                let mut bytes = [0; 24];
+                match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+                    Ok(24) if text.len() == 32 => Ok(Self(bytes)),
+                    Ok(_) | Err(_) => Err(NotAnOpaqueId),
+                }
+            }
         }
-    }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
 }
 
-impl fmt::Display for ReceiptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
-    }
-}
-
-impl fmt::Debug for ReceiptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for ReceiptId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+opaque_id!(
+    /// What a 202 hands out: 24 bytes, written as 32 URL-safe base64 characters.
+    ///
+    /// It is unguessable (128 random bits) and still leads a store straight to its record; how is the store's own affair
+    /// (`store::receipt_id`).
+    ReceiptId
+);
+opaque_id!(
+    /// A subscription: somebody who is told of the records that reach a queue. 24 random bytes, so that it cannot be
+    /// guessed.
+    SubscriptionId
+);
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,7 @@ pub mod receipt;
 pub mod receipt_id;
 pub mod selection;
 pub mod sqlite;
+pub mod subscriptions;
 
 #[cfg(test)]
 pub mod contract;

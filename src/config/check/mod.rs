@@ -20,7 +20,7 @@ use self::routing_queue::Drafts;
 use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
 use super::secret;
-use super::settings::{CredentialSettings, DeliverySettings, Process, PublicHost, RoutingQueues};
+use super::settings::{CredentialSettings, DeliverySettings, Process, PublicHost, RoutingQueues, SubscriptionSettings};
 use super::source::{Place, SourceFile};
 use super::stored::{ApiKeyRequest, Document, Layers, Stored};
 use crate::domain::access::Caller;
@@ -51,6 +51,7 @@ pub(super) struct Checked {
     pub(super) credentials: CredentialSettings,
     pub(super) routing_queues: RoutingQueues,
     pub(super) delivery: DeliverySettings,
+    pub(super) subscriptions: SubscriptionSettings,
     /// Files that hold secrets, to be looked at again.
     pub(super) secret_files: Vec<PathBuf>,
 }
@@ -59,6 +60,7 @@ pub(super) struct Checked {
 pub(super) fn check(input: &Input<'_>) -> Checked {
     let process = process::process(&input.main, input.overrides);
     let delivery = process::delivery(&input.main);
+    let subscriptions = routing_queue::subscriptions(&input.main);
     let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
     let surroundings = Surroundings {
         routing_queues: input.main_was_read.then(|| drafts.keys().cloned().collect()),
@@ -105,7 +107,7 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
         provisioned: Arc::new(provisioned),
         surroundings: Arc::new(surroundings),
     };
-    Checked { process, organizations, layers, credentials, routing_queues, delivery, secret_files }
+    Checked { process, organizations, layers, credentials, routing_queues, delivery, subscriptions, secret_files }
 }
 
 /// What the store holds. Without knowing where the store is, nothing: the reading has faults then anyway.

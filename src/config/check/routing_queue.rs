@@ -16,7 +16,7 @@ use reqwest::Url;
 use crate::config::keys;
 use crate::config::raw::{Field, Table};
 use crate::config::secret::{SecretPlace, SecretSource};
-use crate::config::settings::{HttpRoutingQueueSettings, WebhookSecret};
+use crate::config::settings::{HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::excerpt;
 
@@ -74,6 +74,26 @@ fn routing_queue<'a>(table: &Table<'a>, data_dir: &Path) -> Option<Draft<'a>> {
         timeout: timeout.unwrap_or(Duration::from_secs(15)),
         secrets,
     })
+}
+
+/// Checks `[subscriptions]`.
+pub(super) fn subscriptions(main: &Table<'_>) -> SubscriptionSettings {
+    let at_most = |most: usize| NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
+    let second = Duration::from_secs(1);
+    let default = SubscriptionSettings {
+        allow_networks: Vec::new(),
+        max_per_organization: at_most(100),
+        concurrency: at_most(4),
+        timeout: second * 15,
+    };
+    let Some(table) = main.table("subscriptions", keys::SUBSCRIPTIONS) else { return default };
+    let number = |key, most| table.integer(key, 1..=most).and_then(NonZeroUsize::new);
+    SubscriptionSettings {
+        allow_networks: allow_networks(&table),
+        max_per_organization: number("max_per_organization", 10_000).unwrap_or(default.max_per_organization),
+        concurrency: number("concurrency", 64).unwrap_or(default.concurrency),
+        timeout: table.duration("timeout_seconds", second, 0.01..=300.0).unwrap_or(default.timeout),
+    }
 }
 
 fn allow_networks(table: &Table<'_>) -> Vec<IpNet> {

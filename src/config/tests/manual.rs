@@ -47,8 +47,8 @@ fn meaning(main: &str, organization: &str) -> String {
         .collect();
     let effective = &config.effective;
     format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{organizations:#?}",
-        config.process, effective.delivery, effective.credentials, effective.routing_queues
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{organizations:#?}",
+        config.process, effective.delivery, effective.credentials, effective.routing_queues, effective.subscriptions
     )
 }
 
@@ -97,13 +97,14 @@ fn every_setting_is_in_the_files() {
     }
     let main: toml::Value = toml::from_str(&with_everything(MANUAL)).expect("TOML");
     let organization: toml::Value = toml::from_str(&with_everything(EXAMPLE_ORGANIZATION)).expect("TOML");
-    let tables: [(&toml::Value, &[&str], keys::Keys); 18] = [
+    let tables: [(&toml::Value, &[&str], keys::Keys); 19] = [
         (&main, &[], keys::PROCESS),
         (&main, &["store"], keys::STORE),
         (&main, &["retention"], keys::RETENTION),
         (&main, &["limits"], keys::LIMITS),
         (&main, &["log"], keys::LOG),
         (&main, &["delivery"], keys::DELIVERY),
+        (&main, &["subscriptions"], keys::SUBSCRIPTIONS),
         (&main, &["api_keys"], keys::API_KEY),
         (&main, &["issuers"], keys::ISSUER),
         (&main, &["routing_queues", "*"], keys::ROUTING_QUEUE),

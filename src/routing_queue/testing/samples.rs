@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::config::settings::{DeliverySettings, Effective, HttpRoutingQueueSettings, WebhookSecret};
+use crate::config::settings::{
+    DeliverySettings, Effective, HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret,
+};
 use crate::domain::catalog::{
     Catalog, DistributionMode, Organization, Queue, Queues, RateLimit, RoutingQueueName, State, StreamSource,
     WorkStream,
@@ -131,6 +133,17 @@ pub(crate) fn delivery_settings() -> DeliverySettings {
     }
 }
 
+/// Callbacks on this machine, four at a time.
+pub(crate) fn subscription_settings() -> SubscriptionSettings {
+    let four = NonZeroUsize::new(4).unwrap();
+    SubscriptionSettings {
+        allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        max_per_organization: four,
+        concurrency: four,
+        timeout: Duration::from_secs(5),
+    }
+}
+
 /// These organizations and these destinations.
 pub(crate) fn effective(
     organizations: Vec<Organization>,
@@ -142,6 +155,7 @@ pub(crate) fn effective(
         credentials: Arc::default(),
         routing_queues: Arc::new(named.collect()),
         delivery: delivery_settings(),
+        subscriptions: subscription_settings(),
         layers: crate::config::stored::Layers::default(),
     }
 }

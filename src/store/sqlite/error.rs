@@ -55,17 +55,19 @@ pub enum OpenError {
         /// The file that shows that it was.
         trace: PathBuf,
     },
-    /// What was configured through the administration is gone.
+    /// A file beside the records is gone.
     #[error(
-        "{} is missing or empty although {} says that there was one: what was configured through the administration is \
-         lost; restore the file from a backup, or delete {} to go on without it",
+        "{} is missing or empty although {} says that there was one: {lost} lost; restore the file from a backup, or \
+         delete {} to go on without it",
         path.display(), mark.display(), mark.display()
     )]
-    CatalogMissing {
+    SideFileMissing {
         /// The file that should be there.
         path: PathBuf,
         /// The file that shows that it was.
         mark: PathBuf,
+        /// What was in it, with its verb.
+        lost: &'static str,
     },
     /// Records that were there are not there any more.
     #[error("{} has lost records {from} to {to}; restore it from a backup", file.display())]

@@ -5,7 +5,9 @@
 //! ├── gateway.lock       held while the store is open; names its holder
 //! ├── records.db         the records, and where each stands; every commit is synced
 //! ├── high-water.mark    the newest record's number, outside the database, so that a cut log shows
-//! └── index.db           duplicate keys of older records; derived, made again when in doubt
+//! ├── index.db           duplicate keys of older records; derived, made again when in doubt
+//! ├── catalog.db         what is configured through the administration (`catalog`)
+//! └── subscriptions.db   who is told of records that reach a queue, and what is still to be told (`subscriptions`)
 //! ```
 //!
 //! One thread writes (`writer`), in batches: every command that gathered while the last commit was synced goes into
@@ -47,7 +49,9 @@ mod retention;
 mod row;
 mod schema;
 mod settle;
+mod side_file;
 mod space;
+pub mod subscriptions;
 mod sweep;
 mod trim;
 mod waiting;

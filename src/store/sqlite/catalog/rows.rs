@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crc32fast::Hasher;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::read_error;
+use super::{Summed, read_error, verified};
 use crate::config::stored::{Document, Stored, StoredApiKey};
 use crate::domain::ids::{Guid, OrganizationId};
 use crate::domain::time::Timestamp;
@@ -18,40 +17,8 @@ use crate::store::catalog::{Action, AuditEntry, AuditPage, AuditQuery, Differenc
 /// The most entries that one page of the trail is picked from.
 const MAX_LOOKED_AT: usize = 50_000;
 
-/// A JSON text and the checksum that goes with it.
-pub(super) struct Summed {
-    pub(super) text: String,
-    pub(super) crc: i64,
-}
-
-impl Summed {
-    /// This value as it is kept under this key.
-    pub(super) fn new(key: &[u8], value: &impl Serialize) -> rusqlite::Result<Self> {
-        let text =
-            serde_json::to_string(value).map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))?;
-        let crc = checksum(key, &text);
-        Ok(Self { text, crc })
-    }
-}
-
-fn checksum(key: &[u8], text: &str) -> i64 {
-    let mut hasher = Hasher::new();
-    hasher.update(&(key.len() as u64).to_le_bytes());
-    hasher.update(key);
-    hasher.update(text.as_bytes());
-    i64::from(hasher.finalize())
-}
-
 fn damaged(what: impl std::fmt::Display) -> StoreError {
     StoreError::Damaged(format!("catalog.db: {what} is not as it was written; restore the file from a backup"))
-}
-
-/// Reads a value that was kept under this key.
-fn verified<T: for<'de> Deserialize<'de>>(key: &[u8], text: &str, crc: i64) -> Option<T> {
-    if checksum(key, text) != crc {
-        return None;
-    }
-    serde_json::from_str(text).ok()
 }
 
 /// Everything that is configured.

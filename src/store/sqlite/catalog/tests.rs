@@ -117,7 +117,7 @@ fn damage_is_named_and_never_used() {
         let mut one = change(1, vec![(id(1), Some(document("contoso")))]);
         one.api_keys = vec![("all".into(), Some(api_key("all", OrganizationScope::All)))];
         catalog.commit(&one).unwrap();
-        catalog.held().conn.execute_batch(sql).unwrap();
+        catalog.0.read(|conn| conn.execute_batch(sql)).unwrap();
         let loaded = catalog.load().err();
         let trail = catalog.audit(&AuditQuery { limit: 5, ..AuditQuery::default() }).err();
         let fault = loaded.or(trail).expect(sql).to_string();
@@ -145,7 +145,7 @@ fn what_is_no_catalog_of_this_version_is_refused_and_left_alone() {
 fn a_failed_write_ends_writing() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = SqliteCatalog::open(dir.path(), 0).unwrap();
-    catalog.held().conn.execute_batch("drop table audit").unwrap();
+    catalog.0.read(|conn| conn.execute_batch("drop table audit")).unwrap();
     assert!(matches!(catalog.commit(&change(1, Vec::new())), Err(StoreError::Broken { .. })));
     assert!(matches!(catalog.forget_audit(Timestamp::from_millis(1), 1), Err(StoreError::Broken { .. })));
     assert_eq!(catalog.load().unwrap().generation, 0, "nothing of the failed change");

@@ -1,0 +1,281 @@
+//! The port to who wants to be told of records that reach a queue, and what each of them has still to be told.
+//!
+//! A *subscription* has an address and a filter. A *notice* is one record that one subscriber has to be told of: pending
+//! until it was told, or a dead letter once that was given up. Notices are put down in the order in which records arrived,
+//! together with how far that has come ([`SubscriptionStore::put_down`]), so a restart goes on where it stood: none is
+//! left out, and none is put down twice.
+//!
+//! Every method blocks on the disk; async callers use a thread that may. What a method did is durable when it returns.
+
+use std::sync::Arc;
+
+use super::{Lane, StoreError};
+use crate::config::settings::WebhookSecret;
+use crate::domain::ids::{OrganizationId, QueueName, ReceiptId, SubscriptionId, WorkStreamId};
+use crate::domain::time::Timestamp;
+
+/// The store of subscriptions and notices.
+pub trait SubscriptionStore: Send + Sync + 'static {
+    /// Every subscription, the ended ones that are still remembered included.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] names what is not as it was written.
+    fn load(&self) -> Result<Vec<Subscription>, StoreError>;
+
+    /// Keeps a new subscription. Where nobody else is subscribed, what arrived by then is left out.
+    ///
+    /// # Errors
+    /// Nothing has changed then. [`StoreError::Full`] where the disk is down to its reserve.
+    fn add(&self, subscription: &Subscription) -> Result<(), StoreError>;
+
+    /// Ends a subscription. What it was still to be told is dropped; answers how much that was. Its dead letters stay.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn end(&self, id: &SubscriptionId, ended: &Ended) -> Result<u64, StoreError>;
+
+    /// How every subscription stands, those without any notice left out.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn standings(&self) -> Result<Vec<(SubscriptionId, Standing)>, StoreError>;
+
+    /// Up to which record notices were put down.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn position(&self) -> Result<u64, StoreError>;
+
+    /// Takes the position back to the newest record there is, where the records were taken back to an earlier state.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn rewind(&self, newest: u64) -> Result<(), StoreError>;
+
+    /// Puts notices down, and that this was done up to a record.
+    ///
+    /// # Errors
+    /// Nothing has changed then. [`StoreError::Full`] where the disk is down to its reserve and there are any.
+    fn put_down(&self, through: u64, notices: &[NewNotice]) -> Result<(), StoreError>;
+
+    /// The oldest record that somebody is still to be told of.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn oldest_pending(&self) -> Result<Option<u64>, StoreError>;
+
+    /// What a subscriber is to be told by now, in the order in which it is due, at most so much.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn due(&self, id: &SubscriptionId, now: Timestamp, limit: usize) -> Result<Due, StoreError>;
+
+    /// What tries came to. A notice that is not pending any more is left alone.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn conclude(&self, tries: &[Tried]) -> Result<(), StoreError>;
+
+    /// The dead letters of a subscription after this one, oldest first, at most so many.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn dead_letters(
+        &self,
+        id: &SubscriptionId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<DeadNotice>, StoreError>;
+
+    /// Makes the dead letters of a subscription pending again, due at once, with their attempts counted from zero. Answers
+    /// how many there were.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn requeue(&self, id: &SubscriptionId, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// Deletes the dead letters of a subscription. Answers how many there were.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn discard(&self, id: &SubscriptionId) -> Result<u64, StoreError>;
+
+    /// Forgets dead letters and ended subscriptions that are older. Answers how many dead letters, at most so many at
+    /// once.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn forget(&self, older_than: Timestamp, at_most: usize) -> Result<u64, StoreError>;
+}
+
+/// Somebody who wants to be told of the records that reach a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// What it goes by.
+    pub id: SubscriptionId,
+    /// Which records, and where to tell of them.
+    pub wish: Wish,
+    /// What tells are signed with.
+    pub secret: WebhookSecret,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// The credential that made it.
+    pub created_by: Arc<str>,
+    /// It is told of records that arrived after this one.
+    pub after: u64,
+    /// How it ended, if it did.
+    pub ended: Option<Ended>,
+}
+
+/// Which records somebody wants to be told of, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// In this queue; `None` means in any.
+    pub queue: Option<QueueName>,
+    /// Of this work stream; `None` means of any.
+    pub work_stream: Option<WorkStreamId>,
+    /// Where to tell of them.
+    pub callback: Callback,
+}
+
+impl Wish {
+    /// Whether it is for records of this lane.
+    pub fn is_for(&self, lane: &Lane) -> bool {
+        self.organization == lane.organization
+            && self.queue.as_ref().is_none_or(|queue| *queue == lane.queue)
+            && self.work_stream.is_none_or(|work_stream| work_stream == lane.work_stream)
+    }
+}
+
+/// The address that a subscriber left. Whoever knows it can start the flow behind it, so it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Callback(Box<str>);
+
+impl Callback {
+    /// This address, which somebody else has checked.
+    pub fn new(url: impl Into<Box<str>>) -> Self {
+        Self(url.into())
+    }
+
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Callback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Callback(…)")
+    }
+}
+
+/// How a subscription ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub at: Timestamp,
+    /// By whom or why, in words.
+    pub because: String,
+}
+
+/// How a subscription stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How many records it is still to be told of.
+    pub pending: u64,
+    /// How many it was told of.
+    pub delivered: u64,
+    /// For how many that was given up.
+    pub dead_lettered: u64,
+    /// When it was last told of one.
+    pub last_delivered_at: Option<Timestamp>,
+    /// Why the latest try that failed did, if something is pending or was given up.
+    pub last_error: Option<String>,
+}
+
+/// A record that somebody has to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNotice {
+    /// Whom.
+    pub subscription: SubscriptionId,
+    /// The record's number.
+    pub number: u64,
+    /// Its receipt.
+    pub receipt: ReceiptId,
+    /// When that was found out.
+    pub at: Timestamp,
+}
+
+/// What a subscriber is to be told by now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// The notices.
+    pub notices: Vec<Notice>,
+    /// When the next one becomes due, where fewer were due than asked for.
+    pub next: Option<Timestamp>,
+}
+
+/// A pending notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The record's number.
+    pub number: u64,
+    /// Its receipt.
+    pub receipt: ReceiptId,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was put down.
+    pub at: Timestamp,
+}
+
+/// What a try came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// Who was to be told.
+    pub subscription: SubscriptionId,
+    /// The record's number.
+    pub number: u64,
+    /// How it ended.
+    pub end: TriedEnd,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TriedEnd {
+    /// The subscriber was told.
+    Told {
+        /// When.
+        at: Timestamp,
+    },
+    /// Not now.
+    Later {
+        /// When to try again.
+        due: Timestamp,
+        /// Why this try failed.
+        error: String,
+    },
+    /// Given up.
+    GivenUp {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A dead letter of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadNotice {
+    /// The record's number.
+    pub number: u64,
+    /// Its receipt.
+    pub receipt: ReceiptId,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
