@@ -112,7 +112,14 @@ fn encode(record: StoredRecord, effective: &Effective) -> Result<Delivery, NotEn
 
 /// What becomes of the record: delivered, tried again, or given up. A record is given up at once where another try would
 /// end the same, else after the configured number of tries or at the configured age; always after at least one try.
-pub fn outcome(attempt: &Attempt, result: &Result<(), Failure>, settings: &DeliverySettings, now: Now) -> Outcome {
+///
+/// `number` says which try it was, from 1, and `since` from when on the age counts.
+pub fn outcome(
+    (number, since): (u32, Timestamp),
+    result: &Result<(), Failure>,
+    settings: &DeliverySettings,
+    now: Now,
+) -> Outcome {
     let Err(failure) = result else { return Outcome::Delivered };
     let error = failure.to_string();
     let asked = match failure {
@@ -120,37 +127,22 @@ pub fn outcome(attempt: &Attempt, result: &Result<(), Failure>, settings: &Deliv
             return Outcome::DeadLettered { reason: error };
         }
         Failure::Delivery(DeliveryError::Temporary { retry_after, .. }) => *retry_after,
-        Failure::Panicked => None,
+        Failure::Delivery(DeliveryError::Gone { .. }) | Failure::Panicked => None,
     };
-    if attempt.number >= settings.max_attempts {
-        return Outcome::DeadLettered { reason: format!("{error}; given up after {} tries", attempt.number) };
+    if number >= settings.max_attempts {
+        return Outcome::DeadLettered { reason: format!("{error}; given up after {number} tries") };
     }
-    if now.steady.since(attempt.accepted_at) >= settings.give_up_after {
+    if now.steady.since(since) >= settings.give_up_after {
         return Outcome::DeadLettered { reason: format!("{error}; given up since the record is too old") };
     }
-    let pause = backoff::pause(settings, attempt.number, asked, backoff::random());
+    let pause = backoff::pause(settings, number, asked, backoff::random());
     Outcome::Retry { due: now.wall.after(pause), error }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing_queue::testing::samples::{self, ACCEPTED_AT, delivery_settings};
-
-    fn attempt(number: u32) -> Attempt {
-        Attempt {
-            routing_queue: RoutingQueueName::new("hook"),
-            incarnation: 1,
-            probe: false,
-            organization: samples::organization_id(1),
-            lane: LaneId(1),
-            receipt: samples::receipt(1),
-            token: LeaseToken([0; 16]),
-            until: ACCEPTED_AT,
-            number,
-            accepted_at: ACCEPTED_AT,
-        }
-    }
+    use crate::routing_queue::testing::samples::{ACCEPTED_AT, delivery_settings};
 
     fn at(age: Duration) -> Now {
         let wall = ACCEPTED_AT.after(age);
@@ -163,7 +155,7 @@ mod tests {
     }
 
     fn outcome_of(number: u32, result: Result<(), Failure>, age: Duration) -> Outcome {
-        outcome(&attempt(number), &result, &delivery_settings(), at(age))
+        outcome((number, ACCEPTED_AT), &result, &delivery_settings(), at(age))
     }
 
     fn given_up(reason: &str) -> Outcome {
@@ -199,7 +191,7 @@ mod tests {
     fn a_wall_clock_that_jumped_gives_nothing_up() {
         let decade = Duration::from_secs(10 * 365 * 86_400);
         let now = Now { wall: ACCEPTED_AT.after(decade), ..at(Duration::ZERO) };
-        let outcome = outcome(&attempt(1), &temporary(None), &delivery_settings(), now);
+        let outcome = outcome((1, ACCEPTED_AT), &temporary(None), &delivery_settings(), now);
         assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
     }
 }

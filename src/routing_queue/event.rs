@@ -26,6 +26,9 @@ pub const EVENT_TYPE: &str = "streamgate.record.created.v1";
 /// The media type of an event in structured mode.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
+/// The media type of the same text for receivers that take other types for something binary: flows are such.
+pub const PLAIN_MEDIA_TYPE: &str = "application/json";
+
 /// A stored record cannot be made an event. Another try would end the same.
 #[derive(Debug, thiserror::Error)]
 #[error("the stored record cannot be made an event: {0}")]

@@ -56,6 +56,13 @@ pub enum DeliveryError {
         /// that it does not take.
         destination_down: bool,
     },
+    /// The destination says that it is gone for good (410). One that somebody configured may heal; one that somebody left
+    /// behind will not.
+    #[error("{reason}")]
+    Gone {
+        /// What happened, for receipts and logs.
+        reason: String,
+    },
     /// Another try would end the same: the destination said so (400, 413, 422, a redirect, …).
     #[error("{reason}")]
     Permanent {

@@ -235,7 +235,9 @@ impl Dispatcher {
         {
             let before = destination.breaker.state();
             match &ended.result {
-                Err(Failure::Delivery(DeliveryError::Temporary { destination_down: true, .. })) => {
+                Err(Failure::Delivery(
+                    DeliveryError::Temporary { destination_down: true, .. } | DeliveryError::Gone { .. },
+                )) => {
                     destination.breaker.failed(now.instant, attempt.probe, rule);
                 }
                 Ok(()) | Err(Failure::Delivery(_)) => destination.breaker.answered(),
@@ -250,7 +252,7 @@ impl Dispatcher {
                 self.parts.observer.breaker(name.as_str(), after);
             }
         }
-        let outcome = attempt::outcome(attempt, &ended.result, settings, now);
+        let outcome = attempt::outcome((attempt.number, attempt.accepted_at), &ended.result, settings, now);
         self.report(attempt, ended, &outcome);
         self.settling.add(Unsettled::of(attempt, outcome, now));
     }
@@ -260,7 +262,9 @@ impl Dispatcher {
         let counted = match &ended.result {
             Ok(()) => TryOutcome::Delivered,
             Err(Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_)) => TryOutcome::Permanent,
-            Err(Failure::Delivery(DeliveryError::Temporary { .. }) | Failure::Panicked) => TryOutcome::Temporary,
+            Err(
+                Failure::Delivery(DeliveryError::Temporary { .. } | DeliveryError::Gone { .. }) | Failure::Panicked,
+            ) => TryOutcome::Temporary,
         };
         self.parts.observer.tried(name, counted, ended.seconds);
         let Err(reason) = &ended.result else { return };

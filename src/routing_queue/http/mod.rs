@@ -12,7 +12,8 @@
 //! | 2xx | delivered | from the moment its head is in; a slow or broken body changes nothing |
 //! | 3xx | permanent | not followed; the URL in the configuration is not the final one |
 //! | 400, 413, 414, 415, 422, 431 | permanent | this record will never be taken, and must not block those behind it |
-//! | 401, 402, 403, 404, 405, 407, 410 | temporary, down | a receiver that is configured wrongly heals; waiting loses nothing, and the age limit ends it |
+//! | 401, 402, 403, 404, 405, 407 | temporary, down | a receiver that is configured wrongly heals; waiting loses nothing, and the age limit ends it |
+//! | 410 | gone | as above, for a receiver that somebody configured; a subscription ends |
 //! | 408, 425, 429, 5xx | temporary, down | the classic reasons to try again; `Retry-After` of a 429 or 503 is honoured |
 //! | any other 4xx | temporary | unclear (409, 423, …): try again, without blaming the destination |
 //! | no connection, no answer in time, a broken answer, a refused address | temporary, down | the network, the receiver or its name is at fault |
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use ipnet::IpNet;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, Response, StatusCode, Url};
 
@@ -51,14 +53,22 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const CLIENT_TRACKING_ID: HeaderName = HeaderName::from_static("x-ms-client-tracking-id");
 
-/// One destination with its own client and connection pool. The pool belongs to the runtime that delivers.
+/// What deliveries go out through: bounded in time, without redirects and proxies, and to permitted addresses only. Its
+/// connection pool belongs to the runtime that delivers.
+#[derive(Clone)]
+pub struct DeliveryClient {
+    client: Client,
+    policy: AddressPolicy,
+    timeout: Duration,
+}
+
+/// One destination.
 pub struct HttpRoutingQueue {
     name: RoutingQueueName,
     url: Url,
     secrets: Vec<WebhookSecret>,
-    policy: AddressPolicy,
-    timeout: Duration,
-    client: Client,
+    through: DeliveryClient,
+    media_type: &'static str,
     /// How many idle connections the pool may hold: no more tries than that can have met a stale one.
     may_be_idle: AtomicUsize,
 }
@@ -74,20 +84,20 @@ pub enum SetupError {
     Client(#[source] reqwest::Error),
 }
 
-impl HttpRoutingQueue {
-    /// Sets the destination up. Nothing is connected yet.
+impl DeliveryClient {
+    /// A client for public addresses and these networks. Nothing is connected yet.
     ///
     /// # Errors
     /// [`SetupError`] when the HTTP client cannot be made, for instance without a TLS provider.
-    pub fn new(name: RoutingQueueName, settings: &HttpRoutingQueueSettings) -> Result<Self, SetupError> {
+    pub fn new(allow_networks: &[IpNet], timeout: Duration) -> Result<Self, SetupError> {
         // The client's builder would panic.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(SetupError::NoTlsProvider);
         }
-        let policy = AddressPolicy::new(&settings.allow_networks);
+        let policy = AddressPolicy::new(allow_networks);
         let client = Client::builder()
-            .timeout(settings.timeout)
-            .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
+            .timeout(timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
@@ -98,8 +108,26 @@ impl HttpRoutingQueue {
             .dns_resolver(policy.clone())
             .build()
             .map_err(SetupError::Client)?;
+        Ok(Self { client, policy, timeout })
+    }
+}
+
+impl HttpRoutingQueue {
+    /// Sets the destination up, with a client of its own.
+    ///
+    /// # Errors
+    /// As [`DeliveryClient::new`].
+    pub fn new(name: RoutingQueueName, settings: &HttpRoutingQueueSettings) -> Result<Self, SetupError> {
+        let through = DeliveryClient::new(&settings.allow_networks, settings.timeout)?;
         let (url, secrets) = (settings.url.clone(), settings.secrets.clone());
-        Ok(Self { name, url, secrets, policy, timeout: settings.timeout, client, may_be_idle: AtomicUsize::new(0) })
+        let (media_type, may_be_idle) = (event::MEDIA_TYPE, AtomicUsize::new(0));
+        Ok(Self { name, url, secrets, through, media_type, may_be_idle })
+    }
+
+    /// A subscriber's callback: it shares its client with others, and gets events as what flows take for JSON.
+    pub fn callback(through: DeliveryClient, name: RoutingQueueName, url: Url, secret: WebhookSecret) -> Self {
+        let (media_type, may_be_idle) = (event::PLAIN_MEDIA_TYPE, AtomicUsize::new(0));
+        Self { name, url, secrets: vec![secret], through, media_type, may_be_idle }
     }
 
     /// The name that the configuration gives the destination.
@@ -108,8 +136,8 @@ impl HttpRoutingQueue {
     }
 
     async fn try_once(&self, event: Delivery) -> Result<(), DeliveryError> {
-        self.policy.check_url(&self.url).map_err(|refused| down(refused.to_string(), None))?;
-        let answer = match tokio::time::timeout(self.timeout, self.send(&event)).await {
+        self.through.policy.check_url(&self.url).map_err(|refused| down(refused.to_string(), None))?;
+        let answer = match tokio::time::timeout(self.through.timeout, self.send(&event)).await {
             Ok(sent) => sent.map_err(|fault| down(self.reason(fault), None))?,
             Err(_) => return Err(down(self.no_answer(), None)),
         };
@@ -138,7 +166,7 @@ impl HttpRoutingQueue {
         let (id, timestamp) = (event.id.to_string(), Timestamp::now().seconds());
         let signature = signature::sign(&id, timestamp, &event.body, &self.secrets);
         let mut headers = HeaderMap::with_capacity(7);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(event::MEDIA_TYPE));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
         let carried = [
@@ -153,7 +181,7 @@ impl HttpRoutingQueue {
                 headers.insert(name, value);
             }
         }
-        self.client.post(self.url.clone()).headers(headers).body(event.body.clone())
+        self.through.client.post(self.url.clone()).headers(headers).body(event.body.clone())
     }
 
     /// What the answer's head means; see the table at the top of this file.
@@ -167,7 +195,8 @@ impl HttpRoutingQueue {
             300..=399 => DeliveryError::Permanent { reason: format!("{reason}{}", self.redirect_hint(answer)) },
             400 | 413 | 414 | 415 | 422 | 431 => DeliveryError::Permanent { reason },
             429 | 503 => down(reason, asked_pause(answer)),
-            401..=405 | 407 | 408 | 410 | 425 => down(reason, None),
+            410 => DeliveryError::Gone { reason },
+            401..=405 | 407 | 408 | 425 => down(reason, None),
             406..=499 => DeliveryError::Temporary { reason, retry_after: None, destination_down: false },
             _ => down(reason, None),
         })
@@ -184,7 +213,7 @@ impl HttpRoutingQueue {
     }
 
     fn no_answer(&self) -> String {
-        format!("no answer within {:?}", self.timeout)
+        format!("no answer within {:?}", self.through.timeout)
     }
 
     /// A fault in words, with its innermost cause, and without the URL.
@@ -198,7 +227,7 @@ impl HttpRoutingQueue {
             return cause.to_string();
         }
         match (fault.is_connect(), fault.is_timeout()) {
-            (true, true) => format!("no connection within {:?}", CONNECT_TIMEOUT.min(self.timeout)),
+            (true, true) => format!("no connection within {:?}", CONNECT_TIMEOUT.min(self.through.timeout)),
             (true, false) if fault.is_dns() => "the destination's name could not be resolved".to_owned(),
             (true, false) => format!("no connection: {}", excerpt(&cause.to_string())),
             (false, true) => self.no_answer(),

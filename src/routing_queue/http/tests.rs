@@ -138,9 +138,11 @@ async fn every_status_has_its_verdict() {
         let verdict = verdict_on(ResponseTemplate::new(status)).await;
         assert!(matches!(verdict, Err(DeliveryError::Permanent { .. })), "{status}: {verdict:?}");
     }
-    for status in [401, 402, 403, 404, 405, 407, 408, 410, 425, 429, 500, 502, 503, 504, 599] {
+    for status in [401, 402, 403, 404, 405, 407, 408, 425, 429, 500, 502, 503, 504, 599] {
         assert_down(verdict_on(ResponseTemplate::new(status)).await, &status.to_string());
     }
+    let gone = verdict_on(ResponseTemplate::new(410)).await;
+    assert!(matches!(gone, Err(DeliveryError::Gone { .. })), "{gone:?}");
     for status in [406, 409, 412, 423, 451] {
         let verdict = verdict_on(ResponseTemplate::new(status)).await;
         let unclear = matches!(verdict, Err(DeliveryError::Temporary { destination_down: false, .. }));
