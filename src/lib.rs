@@ -14,6 +14,8 @@
 //! | 7 say so | [`http::answer`] | **202**; only what [`intake`] proved can make one | – |
 //! | 8 pass it on | [`forward`] → the [`routing_queue`] port, or leased by its consumers | settled | tried later, then dead-lettered; never dropped |
 //!
+//! Beside the journey, whoever subscribed to a queue is told of what reaches it: [`subscriptions`].
+//!
 //! `docs/architecture.md` says which room may import which; `tests/tidy.rs` holds them to it.
 
 pub mod domain;
@@ -25,6 +27,7 @@ pub mod store;
 
 pub mod forward;
 pub mod intake;
+pub mod subscriptions;
 
 pub mod http;
 

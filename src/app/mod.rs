@@ -26,7 +26,8 @@ use crate::config::{self, Config, Faults, Live, Overrides};
 use crate::editor::Editor;
 use crate::forward::breaker::BreakerState;
 use crate::forward::observer::{Observer, TryOutcome};
-use crate::forward::{Forwarder, ForwarderHandle, Nudge};
+use crate::forward::threads::LoopHandle;
+use crate::forward::{Forwarder, Nudge};
 use crate::http::door::{Door, DoorParts};
 use crate::http::frame::frame;
 use crate::http::keys::JwksService;
@@ -46,7 +47,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
     catalog: Arc<dyn CatalogStore>,
-    forwarder: ForwarderHandle,
+    forwarder: LoopHandle,
     public: TcpListener,
     admin: TcpListener,
     development_key: Option<DevelopmentKey>,

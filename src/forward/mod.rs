@@ -24,25 +24,21 @@ pub mod fairness;
 pub mod lane_memory;
 pub mod observer;
 pub mod settling;
+pub mod threads;
 
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::config::Effective;
 use crate::store::Store;
 use clock::Clock;
 use dispatcher::{Dispatcher, Parts};
 use observer::{Observer, Unobserved};
+use threads::LoopHandle;
 
 /// Threads that deliver.
 const THREADS: usize = 2;
-/// So much longer than its grace a stop may take, for telling the store and closing connections.
-const STOP_MARGIN: Duration = Duration::from_secs(5);
-/// The loop is begun anew after this time should it ever panic.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the forwarder that something new is pending. Cheap, never blocks; a lost nudge costs at most a second.
 #[derive(Debug, Clone, Default)]
@@ -80,63 +76,14 @@ impl Forwarder {
 
     /// Starts it on threads of its own. The TLS provider must be installed.
     ///
+    /// To stop it means: nothing more is leased, the tries under way get their grace, and the rest is given back so that
+    /// it is due at once after a restart.
+    ///
     /// # Errors
     /// When the operating system gives no threads.
-    pub fn start(self) -> std::io::Result<ForwarderHandle> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("forward")
-            .enable_all()
-            .build()?;
-        let (stop, stopping) = watch::channel(None);
-        let (done, ended) = oneshot::channel();
-        let thread = thread::Builder::new().name("forwarder".to_owned()).spawn(move || {
-            runtime.block_on(keep_running(self.parts, stopping));
-            // A look-up that hangs in the system's resolver cannot be cancelled: it is left behind.
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            // Nobody listens any more when the handle was dropped.
-            let _nobody_listens = done.send(());
-        })?;
-        Ok(ForwarderHandle { stop, ended, thread })
-    }
-}
-
-/// Runs the loop until it is stopped, and begins it anew from what the store holds should it panic.
-async fn keep_running(parts: Parts, stopping: watch::Receiver<Option<Duration>>) {
-    loop {
-        let running = tokio::spawn(Dispatcher::new(parts.clone()).run(stopping.clone()));
-        match running.await {
-            Ok(()) => return,
-            Err(fault) => tracing::error!(%fault, "the forwarder's loop broke off and begins anew"),
-        }
-        if stopping.has_changed().unwrap_or(true) {
-            return;
-        }
-        tokio::time::sleep(RESTART_PAUSE).await;
-    }
-}
-
-/// A running forwarder. Dropping it stops it without waiting.
-pub struct ForwarderHandle {
-    stop: watch::Sender<Option<Duration>>,
-    ended: oneshot::Receiver<()>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl ForwarderHandle {
-    /// Leases nothing more, waits up to `grace` for the tries under way, gives the rest back so that it is due at once
-    /// after a restart, and ends the threads. The store must stay open until this returns.
-    pub async fn stop(self, grace: Duration) {
-        self.stop.send_replace(Some(grace));
-        match tokio::time::timeout(grace + STOP_MARGIN, self.ended).await {
-            // The thread has said its last word: joining takes no time.
-            Ok(_) => {
-                if self.thread.join().is_err() {
-                    tracing::error!("the forwarder's thread broke off");
-                }
-            }
-            Err(_) => tracing::error!("the forwarder did not stop in time; its leases run out by themselves"),
-        }
+    pub fn start(self) -> std::io::Result<LoopHandle> {
+        let parts = self.parts;
+        LoopHandle::start(("forward", THREADS), move |stopping| Dispatcher::new(parts.clone()).run(stopping))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The whole room over real connections, with receivers that misbehave.
 
+use std::time::Duration;
+
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -13,7 +15,7 @@ use crate::store::DeliveryState;
 /// A running forwarder: organization 1 leads to `bad`, organization 2 to `good`.
 struct Running {
     store: Arc<FakeStore>,
-    handle: ForwarderHandle,
+    handle: LoopHandle,
     nudge: Nudge,
     _configuration: watch::Sender<Arc<Effective>>,
 }

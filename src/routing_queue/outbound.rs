@@ -9,10 +9,14 @@
 //! Addresses that carry an IPv4 address inside (v4-mapped, NAT64, 6to4) are judged by the address inside.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// A name is looked up within this time or not at all.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The addresses that one routing queue may connect to.
 #[derive(Debug, Clone)]
@@ -26,6 +30,17 @@ pub struct AddressPolicy {
 #[error("the destination's address is private or special and not in its `allow_networks`")]
 pub struct AddressRefused;
 
+/// Why a URL leads nowhere at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotReachable {
+    /// Nothing there may be connected to.
+    #[error(transparent)]
+    Refused(#[from] AddressRefused),
+    /// Its host name leads nowhere, or nobody could say where in time.
+    #[error("the host name could not be resolved")]
+    Unresolved,
+}
+
 impl AddressPolicy {
     /// Public addresses and these networks.
     pub fn new(allow_networks: &[IpNet]) -> Self {
@@ -34,12 +49,10 @@ impl AddressPolicy {
 
     /// Whether this address may be connected to.
     pub fn permits(&self, address: IpAddr) -> bool {
-        let inner = embedded_v4(address).map(IpAddr::V4);
-        let allowed = |address: &IpAddr| self.allow_networks.iter().any(|network| network.contains(address));
-        if allowed(&address) || inner.as_ref().is_some_and(allowed) {
+        if self.names(address) {
             return true;
         }
-        match inner.unwrap_or(address) {
+        match embedded_v4(address).map_or(address, IpAddr::V4) {
             IpAddr::V4(address) => is_public_v4(address),
             IpAddr::V6(address) => is_public_v6(address),
         }
@@ -50,13 +63,32 @@ impl AddressPolicy {
     /// # Errors
     /// [`AddressRefused`] for an address that may not be connected to, in whichever spelling (`127.1`, `0x7f.1`).
     pub fn check_url(&self, url: &Url) -> Result<(), AddressRefused> {
-        let host = url.host_str().unwrap_or_default();
-        // The URL parser has already turned every spelling of an IPv4 address into the usual one.
-        let literal = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-        match literal.parse() {
-            Ok(address) if !self.permits(address) => Err(AddressRefused),
-            Ok(_) | Err(_) => Ok(()),
+        match literal(url) {
+            Some(address) if !self.permits(address) => Err(AddressRefused),
+            Some(_) | None => Ok(()),
         }
+    }
+
+    /// Where a URL would be connected to at this moment.
+    ///
+    /// # Errors
+    /// [`NotReachable`]: nowhere that is permitted, or nobody knows where.
+    pub async fn addresses(&self, url: &Url) -> Result<Vec<IpAddr>, NotReachable> {
+        self.check_url(url)?;
+        if let Some(address) = literal(url) {
+            return Ok(vec![address]);
+        }
+        let looked_up = tokio::net::lookup_host((url.host_str().unwrap_or_default(), 0));
+        let resolved = tokio::time::timeout(LOOK_UP_TIMEOUT, looked_up).await;
+        let resolved = resolved.ok().and_then(Result::ok).ok_or(NotReachable::Unresolved)?;
+        Ok(self.filter(resolved)?.iter().map(SocketAddr::ip).collect())
+    }
+
+    /// Whether this address is in one of the networks that were named, whatever other addresses may be reached.
+    pub fn names(&self, address: IpAddr) -> bool {
+        let inner = embedded_v4(address).map(IpAddr::V4);
+        let named = |address: &IpAddr| self.allow_networks.iter().any(|network| network.contains(address));
+        named(&address) || inner.as_ref().is_some_and(named)
     }
 
     /// Those of the resolved addresses that may be connected to.
@@ -80,6 +112,13 @@ impl Resolve for AddressPolicy {
             Ok(permitted)
         })
     }
+}
+
+/// The address that a URL has instead of a name. The URL parser has already turned every spelling of an IPv4 address into
+/// the usual one.
+fn literal(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str()?;
+    host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
 /// The IPv4 address inside an IPv6 one: v4-mapped `::ffff:0:0/96`, NAT64 `64:ff9b::/96` (RFC 6052), 6to4 `2002::/16`

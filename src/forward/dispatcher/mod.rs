@@ -20,6 +20,7 @@ use super::destination::{Connect, Destinations};
 use super::lane_memory::LaneMemory;
 use super::observer::{Observer, TryOutcome};
 use super::settling::{Settling, Unsettled};
+use super::threads::{Stopping, grace_of_stop};
 use crate::config::Effective;
 use crate::domain::catalog::RoutingQueueName;
 use crate::routing_queue::DeliveryError;
@@ -96,7 +97,7 @@ impl Dispatcher {
     }
 
     /// Turns until `stopping` holds a grace period, or until nobody can stop it any more.
-    pub async fn run(mut self, mut stopping: watch::Receiver<Option<Duration>>) {
+    pub async fn run(mut self, mut stopping: Stopping) {
         loop {
             let leased = self.step().await;
             tokio::select! {
@@ -323,11 +324,6 @@ impl Dispatcher {
     fn load(&self, routing_queue: &RoutingQueueName) -> usize {
         self.under_way.values().filter(|one| one.attempt.routing_queue == *routing_queue).count()
     }
-}
-
-/// Waits for the stop; nobody left to ask for it means at once.
-async fn grace_of_stop(stopping: &mut watch::Receiver<Option<Duration>>) -> Duration {
-    stopping.wait_for(Option::is_some).await.ok().and_then(|grace| *grace).unwrap_or_default()
 }
 
 #[cfg(test)]

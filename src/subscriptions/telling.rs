@@ -1,0 +1,436 @@
+//! The loop that tells: what arrived becomes notices, what is due is posted, and what came of it is written down.
+//!
+//! It owns its state, so there are no locks; it turns when it is nudged, when something ended, when something becomes due,
+//! and at least once a second. A notice is tried again, left alone behind a circuit breaker, and given up by the rules of
+//! every delivery (`forward`). What the store does not take is kept and told to it again: until then the notice counts as
+//! under way, and nobody is told of it twice for that.
+
+mod line;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet, block_in_place};
+
+use self::line::{Line, UnderWay};
+use super::{Subscriptions, callback};
+use crate::config::Effective;
+use crate::domain::ids::SubscriptionId;
+use crate::forward::attempt::{self, Ended, Failure};
+use crate::forward::clock::{Clock, Now};
+use crate::forward::fairness;
+use crate::forward::observer::{Observer, TryOutcome};
+use crate::forward::threads::{LoopHandle, Stopping, grace_of_stop};
+use crate::routing_queue::http::DeliveryClient;
+use crate::routing_queue::{DeliveryError, RoutingQueue};
+use crate::store::subscriptions::{NewNotice, Notice, Tried, TriedEnd};
+use crate::store::{Outcome, Store, StoreError};
+
+/// Threads that tell.
+const THREADS: usize = 1;
+/// The loop turns at least this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Nudges are heeded at most this often.
+const REST: Duration = Duration::from_millis(2);
+/// After the store failed it is asked again after this time.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often what is old is forgotten.
+const FORGET: Duration = Duration::from_secs(600);
+/// Dead letters that are forgotten at once, at most.
+const FORGET_AT_ONCE: usize = 4_096;
+/// Arrivals that are looked at in one go.
+const ARRIVALS: usize = 1_024;
+/// Tries under way at once, at most: each takes a connection.
+const MAX_UNDER_WAY: usize = 512;
+/// So much longer than its own timeout a try may take before it is broken off from outside.
+const TRY_MARGIN: Duration = Duration::from_secs(5);
+/// What telling is called in metrics, beside the routing queues, whose names have no parentheses.
+const COUNTED_AS: &str = "(subscriptions)";
+
+/// What the loop works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Who is subscribed.
+    pub subscriptions: Arc<Subscriptions>,
+    /// The latest configuration.
+    pub effective: watch::Receiver<Arc<Effective>>,
+    /// Who counts.
+    pub observer: Arc<dyn Observer>,
+    /// What time it is.
+    pub clock: Clock,
+    /// At this age since they were given up, dead letters are forgotten, and subscriptions since they ended.
+    pub dead_letters: Duration,
+}
+
+/// Starts telling on threads of its own. The TLS provider must be installed.
+///
+/// # Errors
+/// When the operating system gives no threads.
+pub fn start(parts: Parts) -> std::io::Result<LoopHandle> {
+    LoopHandle::start(("subscriptions", THREADS), move |stopping| Teller::new(parts.clone()).run(stopping))
+}
+
+/// What a try brings back.
+enum Try {
+    /// It was made.
+    Made(Ended),
+    /// The record is not there any more, or without its details.
+    Nothing(&'static str),
+    /// The record could not be read.
+    Unread(StoreError),
+}
+
+/// The loop and its state.
+struct Teller {
+    parts: Parts,
+    effective: Arc<Effective>,
+    /// The client, and what it was made of.
+    client: Option<((Vec<IpNet>, Duration), DeliveryClient)>,
+    lines: HashMap<SubscriptionId, Line>,
+    stirred: u64,
+    tasks: JoinSet<Try>,
+    under_way: HashMap<Id, UnderWay>,
+    /// Who was served last, so that the next one follows.
+    served_last: Option<SubscriptionId>,
+    /// What the store has still to be told.
+    tried: Vec<Tried>,
+    /// Up to which record notices were put down; `None` before it was asked.
+    position: Option<u64>,
+    /// After the store failed: when it is asked again.
+    again: Option<Instant>,
+    forget_at: Instant,
+}
+
+impl Teller {
+    fn new(mut parts: Parts) -> Self {
+        let effective = parts.effective.borrow_and_update().clone();
+        let now = parts.clock.now().instant;
+        Self {
+            parts,
+            effective,
+            client: None,
+            lines: HashMap::new(),
+            stirred: 0,
+            tasks: JoinSet::new(),
+            under_way: HashMap::new(),
+            served_last: None,
+            tried: Vec::new(),
+            position: None,
+            again: None,
+            forget_at: now,
+        }
+    }
+
+    async fn run(mut self, mut stopping: Stopping) {
+        // One turn before anything is waited for: what was there before the start is due.
+        loop {
+            self.turn().await;
+            tokio::select! {
+                biased;
+                grace = grace_of_stop(&mut stopping) => return self.stop(grace).await,
+                () = self.wake() => {}
+            }
+        }
+    }
+
+    /// Waits for what is under way, at most so long, and writes down what came of it. The rest is tried again after the
+    /// next start.
+    async fn stop(mut self, grace: Duration) {
+        let finish = async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.take_in(ended);
+            }
+        };
+        // What has not ended by then is still pending, and will be told again.
+        let _in_time = tokio::time::timeout(grace, finish).await;
+        self.again = None;
+        self.write_down();
+    }
+
+    async fn turn(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.take_in(ended);
+        }
+        if self.parts.effective.has_changed().unwrap_or(false) {
+            self.effective = self.parts.effective.borrow_and_update().clone();
+        }
+        self.follow();
+        let now = self.parts.clock.now();
+        if self.again.is_some_and(|again| again > now.instant) {
+            return;
+        }
+        self.again = None;
+        if !self.write_down() {
+            return;
+        }
+        if !self.lines.is_empty() {
+            if let Err(fault) = self.put_down().await {
+                return self.pause_for(&fault, "could not tell what arrived");
+            }
+            if let Err(fault) = self.tell(now) {
+                return self.pause_for(&fault, "could not say who is to be told");
+            }
+        }
+        let subscriptions = Arc::clone(&self.parts.subscriptions);
+        if let Err(fault) = block_in_place(|| subscriptions.keep_what_is_needed()) {
+            return self.pause_for(&fault, "could not say which records are needed");
+        }
+        self.forget(now);
+    }
+
+    fn pause_for(&mut self, fault: &StoreError, what: &'static str) {
+        tracing::warn!(fault = fault as &dyn std::error::Error, "the store {what}; subscribers wait");
+        self.again = Some(self.parts.clock.now().instant + STORE_PAUSE);
+    }
+
+    /// Brings the lines in step with who is subscribed.
+    fn follow(&mut self) {
+        let stirred = self.parts.subscriptions.stirred.load(Ordering::Relaxed);
+        if stirred == self.stirred && self.position.is_some() {
+            return;
+        }
+        self.stirred = stirred;
+        let known = self.parts.subscriptions.known();
+        self.lines.retain(|id, _| known.get(id).is_some_and(|one| one.ended.is_none()));
+        for subscription in known.values().filter(|one| one.ended.is_none()) {
+            match self.lines.get_mut(&subscription.id) {
+                Some(line) => line.wake(),
+                None => drop(self.lines.insert(subscription.id, Line::new(Arc::clone(subscription)))),
+            }
+        }
+    }
+
+    /// Puts down notices for what arrived.
+    async fn put_down(&mut self) -> Result<(), StoreError> {
+        let kept = Arc::clone(&self.parts.subscriptions.kept);
+        let records = Arc::clone(&self.parts.subscriptions.records);
+        loop {
+            let position = match self.position {
+                // Asked anew where nobody was subscribed before: then it has jumped.
+                Some(position) if self.lines.values().all(|line| line.subscription.after <= position) => position,
+                Some(_) | None => block_in_place(|| kept.position())?,
+            };
+            self.position = Some(position);
+            if records.stats().high_water_mark <= position {
+                return Ok(());
+            }
+            let arrivals = records.since(position, ARRIVALS).await?;
+            let Some(through) = arrivals.last().map(|arrival| arrival.number) else { return Ok(()) };
+            let at = self.parts.clock.now().wall;
+            let mut notices = Vec::new();
+            for arrival in &arrivals {
+                for line in self.lines.values_mut().filter(|line| line.is_for(arrival)) {
+                    line.wake();
+                    let (subscription, number, receipt) = (line.subscription.id, arrival.number, arrival.receipt);
+                    notices.push(NewNotice { subscription, number, receipt, at });
+                }
+            }
+            block_in_place(|| kept.put_down(through, &notices))?;
+            self.position = Some(through);
+        }
+    }
+
+    /// Starts the tries that are due and have room.
+    fn tell(&mut self, now: Now) -> Result<(), StoreError> {
+        let Some(client) = self.client() else { return Ok(()) };
+        let concurrency = self.effective.subscriptions.concurrency.get();
+        let limit = self.effective.subscriptions.timeout + TRY_MARGIN;
+        let kept = Arc::clone(&self.parts.subscriptions.kept);
+        let in_turn = fairness::in_turn(self.lines.keys().copied().collect(), self.served_last, |id| *id);
+        for id in in_turn {
+            if self.under_way.len() >= MAX_UNDER_WAY {
+                break;
+            }
+            let Some(line) = self.lines.get_mut(&id) else { continue };
+            let Some((room, probe)) = line.room(concurrency, now.instant) else { continue };
+            let asked = room + line.under_way.len();
+            let due = block_in_place(|| kept.due(&line.subscription.id, now.wall, asked))?;
+            let new: Vec<Notice> =
+                due.notices.into_iter().filter(|notice| !line.under_way.contains(&notice.number)).take(room).collect();
+            if new.len() < room {
+                line.sleep_until(due.next, now);
+            }
+            let Some(callback) = line.callback(&client) else { continue };
+            self.served_last = Some(id);
+            for notice in new {
+                if probe {
+                    line.breaker.probe_begun();
+                }
+                line.under_way.insert(notice.number);
+                let records = Arc::clone(&self.parts.subscriptions.records);
+                let trying = tell(records, Arc::clone(&callback), notice.clone(), Arc::clone(&self.effective), limit);
+                let task = self.tasks.spawn(trying);
+                self.under_way.insert(task.id(), UnderWay { subscription: id, notice, probe });
+            }
+        }
+        Ok(())
+    }
+
+    /// The client that all callbacks share, made anew where the settings have changed.
+    fn client(&mut self) -> Option<DeliveryClient> {
+        let made_of = (callback::networks(&self.effective), self.effective.subscriptions.timeout);
+        if let Some((_, client)) = self.client.as_ref().filter(|(before, _)| *before == made_of) {
+            return Some(client.clone());
+        }
+        match DeliveryClient::new(&made_of.0, made_of.1) {
+            Ok(client) => {
+                self.lines.values_mut().for_each(Line::hang_up);
+                self.client = Some((made_of, client.clone()));
+                Some(client)
+            }
+            Err(fault) => {
+                tracing::error!(fault = &fault as &dyn std::error::Error, "subscribers cannot be told");
+                self.again = Some(self.parts.clock.now().instant + STORE_PAUSE);
+                None
+            }
+        }
+    }
+
+    /// Takes in how a try ended.
+    fn take_in(&mut self, ended: Result<(Id, Try), JoinError>) {
+        let (id, made) = match ended {
+            Ok((id, made)) => (id, made),
+            Err(fault) => (fault.id(), Try::Made(Ended { result: Err(Failure::Panicked), seconds: 0.0 })),
+        };
+        let Some(UnderWay { subscription, notice, probe }) = self.under_way.remove(&id) else { return };
+        let now = self.parts.clock.now();
+        let end = match made {
+            Try::Nothing(reason) => TriedEnd::GivenUp { at: now.wall, reason: reason.to_owned() },
+            Try::Unread(StoreError::Damaged(reason)) => TriedEnd::GivenUp { at: now.wall, reason },
+            Try::Unread(fault) => TriedEnd::Later {
+                due: now.wall.after(STORE_PAUSE),
+                error: format!("the record could not be read: {fault}"),
+            },
+            Try::Made(ended) => {
+                if let Some(line) = self.lines.get_mut(&subscription) {
+                    line.learn(&ended, probe, &self.effective.delivery, now.instant);
+                }
+                if let Err(Failure::Delivery(DeliveryError::Gone { reason })) = &ended.result {
+                    self.end(subscription, reason);
+                }
+                self.concluded(&notice, &ended, now)
+            }
+        };
+        if let TriedEnd::GivenUp { reason, .. } = &end {
+            tracing::warn!(%subscription, receipt = %notice.receipt, reason, "telling a subscriber was given up");
+            self.parts.observer.dead_lettered(COUNTED_AS);
+        }
+        self.tried.push(Tried { subscription, number: notice.number, end });
+    }
+
+    /// What becomes of a notice after a try.
+    fn concluded(&self, notice: &Notice, ended: &Ended, now: Now) -> TriedEnd {
+        let counted = match &ended.result {
+            Ok(()) => TryOutcome::Delivered,
+            Err(Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_)) => TryOutcome::Permanent,
+            Err(
+                Failure::Delivery(DeliveryError::Temporary { .. } | DeliveryError::Gone { .. }) | Failure::Panicked,
+            ) => TryOutcome::Temporary,
+        };
+        self.parts.observer.tried(COUNTED_AS, counted, ended.seconds);
+        let number = notice.attempts.saturating_add(1);
+        match attempt::outcome((number, notice.at), &ended.result, &self.effective.delivery, now) {
+            Outcome::Delivered => TriedEnd::Told { at: now.wall },
+            Outcome::Retry { due, error } => TriedEnd::Later { due, error },
+            Outcome::DeadLettered { reason } => TriedEnd::GivenUp { at: now.wall, reason },
+            // What only a consumer can want.
+            Outcome::Released | Outcome::Waiting { .. } => {
+                TriedEnd::Later { due: now.wall, error: "it was not tried".to_owned() }
+            }
+        }
+    }
+
+    /// The subscriber is gone for good.
+    fn end(&self, id: SubscriptionId, reason: &str) {
+        let subscriptions = Arc::clone(&self.parts.subscriptions);
+        if let Err(fault) = block_in_place(|| subscriptions.end_because(id, reason.to_owned())) {
+            tracing::warn!(subscription = %id, %fault, "a subscription could not be ended; it will be told again");
+        }
+    }
+
+    /// Tells the store what came of the tries. Answers whether it has taken everything.
+    fn write_down(&mut self) -> bool {
+        if self.tried.is_empty() {
+            return true;
+        }
+        let kept = Arc::clone(&self.parts.subscriptions.kept);
+        match block_in_place(|| kept.conclude(&self.tried)) {
+            Ok(()) => {
+                let now = self.parts.clock.now();
+                for Tried { subscription, number, end } in self.tried.drain(..) {
+                    let Some(line) = self.lines.get_mut(&subscription) else { continue };
+                    line.under_way.remove(&number);
+                    match end {
+                        TriedEnd::Later { due, .. } => line.due(due, now),
+                        TriedEnd::Told { .. } | TriedEnd::GivenUp { .. } => {}
+                    }
+                }
+                true
+            }
+            Err(fault) => {
+                self.pause_for(&fault, "could not write down who was told");
+                false
+            }
+        }
+    }
+
+    fn forget(&mut self, now: Now) {
+        if self.forget_at > now.instant {
+            return;
+        }
+        let older_than = now.steady.before(self.parts.dead_letters);
+        let subscriptions = Arc::clone(&self.parts.subscriptions);
+        self.forget_at = now.instant + FORGET;
+        match block_in_place(|| subscriptions.forget(older_than, FORGET_AT_ONCE)) {
+            Ok(forgotten) if forgotten >= FORGET_AT_ONCE as u64 => self.forget_at = now.instant + TICK,
+            Ok(_) => {}
+            Err(fault) => self.pause_for(&fault, "could not forget what is old"),
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn wake(&mut self) {
+        let now = self.parts.clock.now().instant;
+        let next = self.lines.values().filter_map(|line| line.next(now)).chain(self.again).min();
+        let pause = next.map_or(TICK, |next| next.saturating_duration_since(now).clamp(REST, TICK));
+        let nudge = self.parts.subscriptions.nudge.clone();
+        let nudged = async {
+            tokio::time::sleep(REST).await;
+            nudge.nudged().await;
+        };
+        let ended = tokio::select! {
+            ended = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => ended,
+            () = nudged => None,
+            () = tokio::time::sleep(pause) => None,
+        };
+        if let Some(ended) = ended {
+            self.take_in(ended);
+        }
+    }
+}
+
+/// Tells a subscriber of a record, once.
+async fn tell(
+    records: Arc<dyn Store>,
+    callback: Arc<dyn RoutingQueue>,
+    notice: Notice,
+    effective: Arc<Effective>,
+    limit: Duration,
+) -> Try {
+    let record = match records.record(notice.receipt).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return Try::Nothing("the record is not kept any more"),
+        Err(fault) => return Try::Unread(fault),
+    };
+    match record.whole() {
+        Some(record) => Try::Made(attempt::deliver(callback, record, effective, limit).await),
+        None => Try::Nothing("the details of the record were let go before it could be told"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
