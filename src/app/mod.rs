@@ -25,6 +25,7 @@ use crate::config::watch::{self, WatchGuard};
 use crate::config::{self, Config, Faults, Live, Overrides};
 use crate::editor::Editor;
 use crate::forward::breaker::BreakerState;
+use crate::forward::clock::Clock;
 use crate::forward::observer::{Observer, TryOutcome};
 use crate::forward::threads::LoopHandle;
 use crate::forward::{Forwarder, Nudge};
@@ -35,8 +36,10 @@ use crate::http::server::{ServerSettings, serve};
 use crate::intake::Intake;
 use crate::store::catalog::CatalogStore;
 use crate::store::sqlite::catalog::{SqliteCatalog, read_stored};
+use crate::store::sqlite::subscriptions::SqliteSubscriptions;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
+use crate::subscriptions::{Subscriptions, telling};
 use crate::telemetry::Metrics;
 
 /// A gateway that is ready to serve.
@@ -48,6 +51,7 @@ pub struct App {
     store: Arc<dyn Store>,
     catalog: Arc<dyn CatalogStore>,
     forwarder: LoopHandle,
+    teller: LoopHandle,
     public: TcpListener,
     admin: TcpListener,
     development_key: Option<DevelopmentKey>,
@@ -74,6 +78,9 @@ pub enum BuildError {
     /// What was configured through the administration cannot be read.
     #[error(transparent)]
     Catalog(StoreError),
+    /// Who is subscribed cannot be read.
+    #[error("the subscriptions: {0}")]
+    Subscriptions(StoreError),
     /// What another gateway has configured since the configuration was read does not go with the files.
     #[error(transparent)]
     Configuration(#[from] Faults),
@@ -130,10 +137,31 @@ impl App {
         let watch = watch::start(Arc::clone(&live))
             .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
         let nudge = Nudge::default();
+        // Before anything is delivered: it says which records have to keep their details.
+        let subscriptions = SqliteSubscriptions::open(&process.data_dir, process.store.disk_reserve_bytes)?;
+        let subscriptions =
+            Subscriptions::open(Arc::new(subscriptions), Arc::clone(&store)).map_err(BuildError::Subscriptions)?;
+        let observer: Arc<dyn Observer> = Arc::new(CountedDeliveries(Arc::clone(&metrics)));
         let forwarder = Forwarder::new(Arc::clone(&store), live.subscribe(), nudge.clone())
-            .observed_by(Arc::new(CountedDeliveries(Arc::clone(&metrics))))
+            .observed_by(Arc::clone(&observer))
             .start()
             .map_err(|cause| BuildError::System { what: "the forwarder", cause })?;
+        let parts = telling::Parts {
+            subscriptions: Arc::clone(&subscriptions),
+            effective: live.subscribe(),
+            observer,
+            clock: Clock::system(),
+            dead_letters: process.retention.dead_letters,
+        };
+        let teller =
+            telling::start(parts).map_err(|cause| BuildError::System { what: "what tells subscribers", cause })?;
+        let accepted = {
+            let subscriptions = Arc::clone(&subscriptions);
+            move || {
+                nudge.nudge();
+                subscriptions.nudge();
+            }
+        };
         trail::forget(background.handle(), Arc::clone(&catalog), process.retention.audit);
         let door = web::Data::new(Door::new(
             &process,
@@ -141,8 +169,9 @@ impl App {
                 live: Arc::clone(&live),
                 jwks: JwksService::new(background.handle().clone()),
                 development_key: development_key.as_ref().map(|key| key.settings.clone()),
-                intake: Intake::new(Arc::clone(&store), Arc::new(move || nudge.nudge())),
+                intake: Intake::new(Arc::clone(&store), Arc::new(accepted)),
                 store: Arc::clone(&store),
+                subscriptions,
                 metrics: Arc::clone(&metrics),
             },
         ));
@@ -154,6 +183,7 @@ impl App {
             store,
             catalog,
             forwarder,
+            teller,
             public,
             admin,
             development_key,
@@ -219,13 +249,14 @@ impl App {
         })?;
         let (public_handle, admin_handle) = (public.handle(), admin.handle());
         let grace = self.process.limits.shutdown_grace;
-        let (door, forwarder, store) = (self.door, self.forwarder, self.store);
+        let (door, forwarder, teller, store) = (self.door, self.forwarder, self.teller, self.store);
         let stop = async move {
             shutdown.await;
             tracing::info!("stopping: no new requests are taken");
             door.drain();
             public_handle.stop(true).await;
-            forwarder.stop(grace.min(Duration::from_secs(2))).await;
+            let grace = grace.min(Duration::from_secs(2));
+            tokio::join!(forwarder.stop(grace), teller.stop(grace));
             store.close().await;
             admin_handle.stop(true).await;
         };

@@ -56,7 +56,7 @@ async fn start(config: Config, output: &Output) -> Result<Exit, Failure> {
     let greeting = Greeting::new(&config);
     let app = App::build(config).map_err(|fault| {
         let exit = match fault {
-            BuildError::Store(_) | BuildError::Catalog(_) => Exit::Store,
+            BuildError::Store(_) | BuildError::Catalog(_) | BuildError::Subscriptions(_) => Exit::Store,
             BuildError::Configuration(_) => Exit::Configuration,
             BuildError::Listen { .. } | BuildError::DevelopmentKey(_) | BuildError::System { .. } => Exit::Refused,
         };

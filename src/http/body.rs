@@ -13,6 +13,8 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::caller::Visit;
@@ -152,6 +154,30 @@ pub async fn read_json(visit: &Visit, request: &HttpRequest, limits: &BodyLimits
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
     Ok(Body { bytes, _share: share })
+}
+
+/// The JSON object in the body.
+///
+/// What the parser says about it stays inside: it would hand back whatever the caller sent, however long.
+///
+/// # Errors
+/// As [`read_json`], and 400 for what is not the object that the operation takes.
+pub async fn read_object<T: DeserializeOwned>(
+    visit: &Visit,
+    request: &HttpRequest,
+    limits: &BodyLimits,
+) -> Result<T, Problem> {
+    let body = read_json(visit, request, limits).await?;
+    let malformed = |_| {
+        let detail = "The body is not JSON, or has a property that this operation does not take, lacks one, or one of another type.";
+        Problem::malformed(None, detail, "Send the properties that docs/contract.md lists for this operation.")
+    };
+    // A struct would take a positional array as well; only an object names its properties.
+    let raw: &RawValue = serde_json::from_slice(body.bytes()).map_err(malformed)?;
+    if !raw.get().starts_with('{') {
+        return Err(Problem::malformed(None, "The body must be a JSON object.", "See docs/contract.md."));
+    }
+    serde_json::from_str(raw.get()).map_err(malformed)
 }
 
 async fn next_chunk(payload: &mut Payload, deadline: Instant) -> Result<Option<Bytes>, Problem> {

@@ -18,6 +18,7 @@ use crate::domain::access::Permission;
 use crate::intake::Intake;
 use crate::routing_queue::pull::PullQueue;
 use crate::store::Store;
+use crate::subscriptions::Subscriptions;
 use crate::telemetry::Metrics;
 
 /// What the handlers share.
@@ -28,6 +29,7 @@ pub struct Door {
     intake: Intake,
     store: Arc<dyn Store>,
     pull: PullQueue,
+    subscriptions: Arc<Subscriptions>,
     metrics: Arc<Metrics>,
     public_scheme: PublicScheme,
     draining: AtomicBool,
@@ -45,6 +47,8 @@ pub struct DoorParts {
     pub intake: Intake,
     /// Where receipts are read.
     pub store: Arc<dyn Store>,
+    /// Who is told of records.
+    pub subscriptions: Arc<Subscriptions>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -68,6 +72,7 @@ impl Door {
             intake: parts.intake,
             pull: PullQueue::new(Arc::clone(&parts.store)),
             store: parts.store,
+            subscriptions: parts.subscriptions,
             metrics: parts.metrics,
             public_scheme: process.public_scheme,
             draining: AtomicBool::new(false),
@@ -135,6 +140,11 @@ impl Door {
     /// Where consumers lease work items.
     pub const fn pull(&self) -> &PullQueue {
         &self.pull
+    }
+
+    /// Who is told of records.
+    pub const fn subscriptions(&self) -> &Arc<Subscriptions> {
+        &self.subscriptions
     }
 
     /// Where it is counted.

@@ -28,6 +28,7 @@ pub mod receipts;
 pub mod records;
 pub mod request_id;
 pub mod server;
+pub mod subscriptions;
 pub mod transport;
 pub mod work_items;
 
@@ -121,6 +122,11 @@ operations! {
     "/api/v1/work-items/{id}/release" "POST" { ReleaseWorkItem: POST body => work_items::release, 200, 404, 409; }
     "/api/v1/work-items/{id}/wait" "POST" { SetWorkItemWaiting: POST body => work_items::wait, 200, 404, 409; }
     "/api/v1/work-items/{id}/revive" "POST" { ReviveWorkItem: POST => work_items::revive, 200, 404, 409; }
+    "/api/v1/subscriptions" "GET, POST" {
+        SubscribeToQueue: POST body => subscriptions::subscribe, 201, 404, 409;
+        ListSubscriptions: GET => subscriptions::list, 200, 404;
+    }
+    "/api/v1/subscriptions/{subscriptionId}" "DELETE" { EndSubscription: DELETE => subscriptions::end, 200, 404; }
 }
 
 /// Whether a request belongs to an operation that takes a body.

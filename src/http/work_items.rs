@@ -3,7 +3,6 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::answer::{self, ListBody};
 use super::body;
@@ -32,28 +31,12 @@ struct SettleBody {
     lease_token: String,
 }
 
-/// The JSON object in the body.
-///
-/// What the parser says about it stays inside: it would hand back whatever the caller sent, however long.
-async fn read<T: for<'de> Deserialize<'de>>(visit: &Visit, request: &HttpRequest, door: &Door) -> Result<T, Problem> {
-    let body = body::read_json(visit, request, door.body_limits()).await?;
-    let malformed = |_| {
-        let detail = "The body is not JSON, or has a property that this operation does not take, lacks one, or one of another type.";
-        Problem::malformed(None, detail, "Send the properties that docs/contract.md lists for this operation.")
-    };
-    // A struct would take a positional array as well; only an object names its properties.
-    let raw: &RawValue = serde_json::from_slice(body.bytes()).map_err(malformed)?;
-    if !raw.get().starts_with('{') {
-        return Err(Problem::malformed(None, "The body must be a JSON object.", "See docs/contract.md."));
-    }
-    serde_json::from_str(raw.get()).map_err(malformed)
-}
-
 /// `POST /api/v1/work-items/lease`.
 pub async fn lease(request: HttpRequest, door: web::Data<Door>) -> Result<HttpResponse, Problem> {
     let visit = door.admit(&request, &[Permission::WorkHandle])?;
     let generation = visit.catalog().generation();
-    let body: LeaseBody = read(&visit, &request, &door).await.map_err(|problem| problem.under(generation))?;
+    let body: LeaseBody =
+        body::read_object(&visit, &request, door.body_limits()).await.map_err(|problem| problem.under(generation))?;
     let malformed = |field: &'static str, fault: String| {
         Problem::malformed(Some(field), format!("`{field}` {fault}."), format!("Correct `{field}`.")).under(generation)
     };
@@ -159,7 +142,7 @@ async fn standing(
 
 /// Who shows which token for which work item.
 async fn holder<'v>(visit: &'v Visit, request: &HttpRequest, id: &str, door: &Door) -> Result<Holder<'v>, Problem> {
-    let body: SettleBody = read(visit, request, door).await?;
+    let body: SettleBody = body::read_object(visit, request, door.body_limits()).await?;
     let receipt = ReceiptId::parse(id).map_err(|_| problem(PullError::NotFound))?;
     let token = LeaseToken::parse(&body.lease_token).ok_or_else(|| {
         Problem::malformed(

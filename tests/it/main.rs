@@ -17,4 +17,5 @@ mod operation;
 mod readme;
 mod retention;
 mod rules;
+mod subscriptions;
 mod waiting;

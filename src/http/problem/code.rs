@@ -24,6 +24,12 @@ pub enum Code {
     ReceiptUnknown,
     /// There is no such work item, or not for this caller.
     WorkItemUnknown,
+    /// There is no such subscription, or not for this caller.
+    SubscriptionUnknown,
+    /// The organization has no such queue.
+    QueueUnknown,
+    /// A callback that the gateway may not call.
+    CallbackRefused,
     /// There is no such resource of the administration, or not for this caller.
     ResourceUnknown,
     /// The path does not take this method.
@@ -34,6 +40,8 @@ pub enum Code {
     LeaseLost,
     /// The work item does not wait.
     NotWaiting,
+    /// The organization has as many subscriptions as it may have.
+    SubscriptionLimit,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// The path and query are longer than the limit.
@@ -56,6 +64,8 @@ pub enum Code {
     Draining,
     /// The issuer's keys cannot be had, so its tokens cannot be judged.
     KeysUnavailable,
+    /// Nobody knows, at the moment, where a callback leads.
+    CallbackUnresolved,
     /// The configuration on disk has faults; the last good one stays.
     ConfigurationInvalid,
     /// What was submitted to the administration has faults.
@@ -87,11 +97,15 @@ impl Code {
                 Self::NotFound,
                 Self::ReceiptUnknown,
                 Self::WorkItemUnknown,
+                Self::SubscriptionUnknown,
+                Self::QueueUnknown,
+                Self::CallbackRefused,
                 Self::ResourceUnknown,
                 Self::MethodNotAllowed,
                 Self::RequestTimeout,
                 Self::LeaseLost,
                 Self::NotWaiting,
+                Self::SubscriptionLimit,
                 Self::BodyTooLarge,
                 Self::UriTooLong,
                 Self::UnsupportedMediaType,
@@ -103,6 +117,7 @@ impl Code {
                 Self::Overloaded,
                 Self::Draining,
                 Self::KeysUnavailable,
+                Self::CallbackUnresolved,
                 Self::ConfigurationInvalid,
                 Self::ResourceInvalid,
                 Self::ResourceExists,
@@ -126,11 +141,15 @@ impl Code {
             Self::NotFound => "not-found",
             Self::ReceiptUnknown => "receipt-unknown",
             Self::WorkItemUnknown => "work-item-unknown",
+            Self::SubscriptionUnknown => "subscription-unknown",
+            Self::QueueUnknown => "queue-unknown",
+            Self::CallbackRefused => "callback-refused",
             Self::ResourceUnknown => "resource-unknown",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
             Self::LeaseLost => "lease-lost",
             Self::NotWaiting => "not-waiting",
+            Self::SubscriptionLimit => "subscription-limit",
             Self::BodyTooLarge => "body-too-large",
             Self::UriTooLong => "uri-too-long",
             Self::UnsupportedMediaType => "unsupported-media-type",
@@ -142,6 +161,7 @@ impl Code {
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
             Self::KeysUnavailable => "keys-unavailable",
+            Self::CallbackUnresolved => "callback-unresolved",
             Self::ConfigurationInvalid => "configuration-invalid",
             Self::ResourceInvalid => "resource-invalid",
             Self::ResourceExists => "resource-exists",
@@ -156,17 +176,22 @@ impl Code {
     /// The status that goes with the code: the one table of the door.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::Malformed | Self::BadRequest | Self::CredentialAmbiguous => StatusCode::BAD_REQUEST,
+            Self::Malformed | Self::BadRequest | Self::CredentialAmbiguous | Self::CallbackRefused => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Refused(_)
             | Self::NotFound
             | Self::ReceiptUnknown
             | Self::WorkItemUnknown
+            | Self::SubscriptionUnknown
+            | Self::QueueUnknown
             | Self::ResourceUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::LeaseLost
             | Self::NotWaiting
+            | Self::SubscriptionLimit
             | Self::ResourceExists
             | Self::Provisioned
             | Self::FieldLocked
@@ -179,9 +204,12 @@ impl Code {
             Self::ConfigurationInvalid | Self::ResourceInvalid => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RateLimited | Self::TooManyWrongCredentials => StatusCode::TOO_MANY_REQUESTS,
-            Self::StoreFull | Self::StoreUnavailable | Self::Overloaded | Self::Draining | Self::KeysUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::StoreFull
+            | Self::StoreUnavailable
+            | Self::Overloaded
+            | Self::Draining
+            | Self::KeysUnavailable
+            | Self::CallbackUnresolved => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -196,11 +224,15 @@ impl Code {
             Self::NotFound => "There is nothing at this path",
             Self::ReceiptUnknown => "The receipt is not known",
             Self::WorkItemUnknown => "The work item is not known",
+            Self::SubscriptionUnknown => "The subscription is not known",
+            Self::QueueUnknown => "The queue is not known",
+            Self::CallbackRefused => "The callback may not be called",
             Self::ResourceUnknown => "The resource is not known",
             Self::MethodNotAllowed => "The path does not take this method",
             Self::RequestTimeout => "The request took too long to arrive",
             Self::LeaseLost => "The lease has ended",
             Self::NotWaiting => "The work item does not wait",
+            Self::SubscriptionLimit => "The organization has too many subscriptions",
             Self::BodyTooLarge => "The body is too large",
             Self::UriTooLong => "The path and query are too long",
             Self::UnsupportedMediaType => "The body is not plain JSON",
@@ -212,6 +244,7 @@ impl Code {
             Self::Overloaded => "Too much at once",
             Self::Draining => "The gateway is stopping",
             Self::KeysUnavailable => "The token cannot be judged at the moment",
+            Self::CallbackUnresolved => "Nobody knows at the moment where the callback leads",
             Self::ConfigurationInvalid => "The configuration has faults",
             Self::ResourceInvalid => "What was submitted has faults",
             Self::ResourceExists => "It exists already",
@@ -233,10 +266,14 @@ impl Code {
             | Self::StoreUnavailable
             | Self::Overloaded
             | Self::Draining
-            | Self::KeysUnavailable => Retry::Safe,
+            | Self::KeysUnavailable
+            | Self::CallbackUnresolved => Retry::Safe,
             Self::Refused(_)
             | Self::Unauthorized
             | Self::ReceiptUnknown
+            | Self::QueueUnknown
+            | Self::CallbackRefused
+            | Self::SubscriptionLimit
             | Self::ResourceUnknown
             | Self::ConfigurationInvalid
             | Self::ResourceExists
@@ -249,6 +286,7 @@ impl Code {
             | Self::CredentialAmbiguous
             | Self::NotFound
             | Self::WorkItemUnknown
+            | Self::SubscriptionUnknown
             | Self::MethodNotAllowed
             | Self::LeaseLost
             | Self::NotWaiting
