@@ -12,7 +12,7 @@ use super::query::{LONGEST_PAGE, organization, parameters};
 use super::records::{page, visible};
 use crate::config::stored::Document;
 use crate::domain::access::{OrganizationScope, Permission};
-use crate::domain::ids::{Guid, LogicalName, QueueName};
+use crate::domain::ids::{Guid, LogicalName, OrganizationId, QueueName};
 use crate::domain::time::Timestamp;
 use crate::http::answer::json as json_answer;
 use crate::http::caller::Visit;
@@ -90,7 +90,10 @@ impl Filter {
 }
 
 /// Why dead letters are discarded: it must be said.
-fn reason(given: Option<&str>) -> Result<String, Problem> {
+///
+/// # Errors
+/// 400 where it is not.
+pub(super) fn reason(given: Option<&str>) -> Result<String, Problem> {
     let reason = given.map(str::trim).unwrap_or_default();
     let fault = if reason.is_empty() {
         "is missing: whoever asks later must find out why"
@@ -148,6 +151,17 @@ async fn note(
         }
         DeadLetters::Matching { filter, .. } => (filter.organization, "dead-letters".to_owned()),
     };
+    note_count(desk, visit, organization, (action, resource), (count, reason)).await
+}
+
+/// Writes into the trail what was done to how many of something.
+pub(super) async fn note_count(
+    desk: &Desk,
+    visit: &Visit,
+    organization: Option<OrganizationId>,
+    (action, resource): (Action, String),
+    (count, reason): (u64, Option<String>),
+) -> Result<(), Problem> {
     let difference = |path: &str, to: Value| Difference { path: path.to_owned(), from: None, to: Some(to) };
     let mut differences = vec![difference("count", count.into())];
     differences.extend(reason.map(|reason| difference("reason", reason.into())));
@@ -200,7 +214,8 @@ pub(super) async fn discard_one(
     Ok(json_answer(StatusCode::OK, &json!({ "discarded": handled.count })))
 }
 
-fn requeued(count: u64) -> HttpResponse {
+/// The answer of what made so many pending again.
+pub(super) fn requeued(count: u64) -> HttpResponse {
     json_answer(StatusCode::OK, &json!({ "requeued": count }))
 }
 

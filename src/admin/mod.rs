@@ -20,6 +20,7 @@ mod query;
 mod records;
 mod reload;
 mod resources;
+mod subscriptions;
 
 use std::sync::Arc;
 
@@ -161,4 +162,9 @@ operations! {
     "/admin/v1/dead-letters" "GET" { GET dead_letters::list }
     "/admin/v1/dead-letters/requeue" "POST" { POST dead_letters::requeue }
     "/admin/v1/dead-letters/discard" "POST" { POST dead_letters::discard }
+    "/admin/v1/subscriptions" "GET" { GET subscriptions::list }
+    "/admin/v1/subscriptions/{subscriptionId}" "GET, DELETE" { GET subscriptions::show, DELETE subscriptions::end }
+    "/admin/v1/subscriptions/{subscriptionId}/dead-letters" "GET" { GET subscriptions::dead_letters }
+    "/admin/v1/subscriptions/{subscriptionId}/dead-letters/requeue" "POST" { POST subscriptions::requeue }
+    "/admin/v1/subscriptions/{subscriptionId}/dead-letters/discard" "POST" { POST subscriptions::discard }
 }

@@ -165,6 +165,48 @@ fn another_organizations_subscription_does_not_exist() {
 }
 
 #[test]
+fn the_operator_sees_what_could_not_be_told_and_has_it_told_again() {
+    // Nobody listens at a port that was just given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("a port");
+    let mut setup = setup();
+    setup.process.push_str("[delivery]\nmax_attempts = 1\n");
+    let gateway = TestGateway::start_with(&setup);
+    let wish = json!({ "organizationId": ORGANIZATION_ID, "callbackUrl": format!("http://{port}/run") });
+    let id = subscribe(&gateway, &wish).text("id");
+    let receipt = gateway.post(nth_incident(1)).text("receiptId");
+    let path = format!("/subscriptions/{id}");
+    let shown = eventually("it to be given up", || {
+        let shown = gateway.change("GET", &path, &Value::Null, 200);
+        (shown["deadLettered"] == 1).then_some(shown)
+    });
+    assert!(shown["lastError"].as_str().expect("a reason").contains("no connection"), "{shown}");
+    let dead = gateway.change("GET", &format!("{path}/dead-letters"), &Value::Null, 200);
+    assert_eq!((&dead["value"][0]["receiptId"], &dead["value"][0]["attempts"]), (&json!(receipt), &json!(1)));
+    assert_eq!(gateway.wait_for_state(&receipt, "accepted").status, 200, "the record is not touched by it");
+
+    let listener = std::net::TcpListener::bind(port).expect("somebody listens now");
+    let told = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("called");
+        let mut head = [0; 64];
+        let read = std::io::Read::read(&mut stream, &mut head).expect("a request");
+        std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("answered");
+        String::from_utf8_lossy(&head[..read]).into_owned()
+    });
+    let requeued = gateway.change("POST", &format!("{path}/dead-letters/requeue"), &Value::Null, 200);
+    assert_eq!(requeued, json!({ "requeued": 1 }));
+    assert!(told.join().expect("no panic").starts_with("POST /run HTTP/1.1"));
+    eventually("it to be told", || (gateway.change("GET", &path, &Value::Null, 200)["delivered"] == 1).then_some(()));
+    let discard = gateway.change("POST", &format!("{path}/dead-letters/discard"), &json!({ "reason": "test" }), 200);
+    assert_eq!(discard, json!({ "discarded": 0 }));
+    assert_eq!(gateway.change("GET", "/subscriptions", &Value::Null, 200)["value"].as_array().map(Vec::len), Some(1));
+    gateway.change("DELETE", &path, &Value::Null, 200);
+    gateway.change("DELETE", &path, &Value::Null, 200);
+    let trail = gateway.change("GET", &format!("/audit?resource={id}"), &Value::Null, 200);
+    let actions: Vec<_> = trail["value"].as_array().expect("entries").iter().map(|entry| &entry["action"]).collect();
+    assert_eq!(actions, ["delete", "requeue"]);
+}
+
+#[test]
 fn with_the_development_key_this_machine_may_be_called_back() {
     let receiver = Receiver::start();
     let gateway = TestGateway::start_with(&Setup { process: String::new(), ..Setup::default() });

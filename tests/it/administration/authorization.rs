@@ -21,7 +21,7 @@ const FOR_ALL: [(&str, &str); 3] = [
 ];
 
 /// What answers with the caller's own, whatever others have.
-const OWN: [(&str, &str); 9] = [
+const OWN: [(&str, &str); 10] = [
     ("GET", "/admin/v1/dead-letters"),
     ("GET", "/admin/v1/organizations"),
     ("GET", "/admin/v1/work-streams"),
@@ -31,10 +31,11 @@ const OWN: [(&str, &str); 9] = [
     ("GET", "/admin/v1/records"),
     ("POST", "/admin/v1/records/requeue"),
     ("GET", "/admin/v1/openapi.json"),
+    ("GET", "/admin/v1/subscriptions"),
 ];
 
 /// A gateway in which litware has one of everything.
-fn gateway() -> (TestGateway, String) {
+fn gateway() -> (TestGateway, Ids) {
     let usual = Setup::default();
     let reader = format!(
         "[[api_keys]]\nname = \"reader\"\nsha256 = \"{}\"\npermissions = [\"records.write\", \"records.read\", \"work.handle\"]\norganizations = \"*\"\n",
@@ -49,11 +50,20 @@ fn gateway() -> (TestGateway, String) {
     let key = json!({ "name": "litware-key", "permissions": ["records.write"], "organizations": ["litware"] });
     gateway.change("POST", "/api-keys", &key, 201);
     let receipt = gateway.post(super::record(1)).text("receiptId");
-    (gateway, receipt)
+    let wish = json!({ "organizationId": LITWARE, "callbackUrl": "https://8.8.8.8/never-called" }).to_string();
+    let subscription = gateway.call("POST", "/api/v1/subscriptions", KEY, wish.as_bytes()).text("id");
+    assert_eq!(subscription.len(), 32);
+    (gateway, Ids { receipt, subscription })
+}
+
+/// What the gateway gave out.
+struct Ids {
+    receipt: String,
+    subscription: String,
 }
 
 /// The path with litware's identities in it, and a body that would be of use.
-fn ask(operation: &Operation, receipt: &str) -> (String, Value) {
+fn ask(operation: &Operation, ids: &Ids) -> (String, Value) {
     let path = operation
         .path
         .replace("{organizationId}", LITWARE)
@@ -63,7 +73,8 @@ fn ask(operation: &Operation, receipt: &str) -> (String, Value) {
         .replace("{variable}", "order_number")
         .replace("{rule}", "r")
         .replace("{name}", "litware-key")
-        .replace("{receiptId}", receipt);
+        .replace("{receiptId}", &ids.receipt)
+        .replace("{subscriptionId}", &ids.subscription);
     assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
     let body = match operation.method {
         "GET" | "DELETE" => Value::Null,
@@ -75,8 +86,8 @@ fn ask(operation: &Operation, receipt: &str) -> (String, Value) {
     (path, body)
 }
 
-fn call(gateway: &TestGateway, operation: &Operation, receipt: &str, key: Option<&str>) -> Answer {
-    let (path, body) = ask(operation, receipt);
+fn call(gateway: &TestGateway, operation: &Operation, ids: &Ids, key: Option<&str>) -> Answer {
+    let (path, body) = ask(operation, ids);
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let mut headers = Vec::new();
     headers.extend(key.map(|key| ("X-Api-Key", key)));
@@ -91,10 +102,10 @@ fn call(gateway: &TestGateway, operation: &Operation, receipt: &str, key: Option
 
 #[test]
 fn nobody_without_the_permission_gets_anything() {
-    let (gateway, receipt) = gateway();
+    let (gateway, ids) = gateway();
     for operation in OPERATIONS.iter().filter(|operation| !OPEN.contains(&operation.path)) {
         for key in [None, Some("sg_wrong"), Some(READER)] {
-            let answer = call(&gateway, operation, &receipt, key);
+            let answer = call(&gateway, operation, &ids, key);
             assert_eq!(answer.status, 401, "{operation:?} with {key:?}");
             assert_eq!(answer.text("code"), "unauthorized");
         }
@@ -103,10 +114,10 @@ fn nobody_without_the_permission_gets_anything() {
 
 #[test]
 fn another_organization_s_administrator_finds_nothing_and_changes_nothing() {
-    let (gateway, receipt) = gateway();
+    let (gateway, ids) = gateway();
     let before = gateway.admin_call(("GET", &format!("/organizations/{LITWARE}/document")), KEY, &[], &Value::Null);
     let unknown = |operation: &Operation| {
-        let (path, body) = ask(operation, &"A".repeat(32));
+        let (path, body) = ask(operation, &Ids { receipt: "A".repeat(32), subscription: "A".repeat(32) });
         let path = [LITWARE, STREAM, ENTITY]
             .iter()
             .fold(path, |path, id| path.replace(id, "99999999-0000-4000-8000-000000000009"));
@@ -114,13 +125,13 @@ fn another_organization_s_administrator_finds_nothing_and_changes_nothing() {
         gateway.admin_call((operation.method, &path), FABRIKAM_KEY, &[], &body)
     };
     for operation in OPERATIONS.iter().filter(|operation| operation.path.starts_with("/admin/v1")) {
-        let answer = call(&gateway, operation, &receipt, Some(FABRIKAM_KEY));
+        let answer = call(&gateway, operation, &ids, Some(FABRIKAM_KEY));
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         let is = (operation.method, operation.path);
         if FOR_ALL.contains(&is) {
             assert_eq!(answer.status, 401, "{operation:?}");
         } else if OWN.contains(&is) {
-            for foreign in [LITWARE, STREAM, ENTITY, "litware", receipt.as_str()] {
+            for foreign in [LITWARE, STREAM, ENTITY, "litware", &ids.receipt, &ids.subscription] {
                 assert!(!text.contains(foreign) || answer.status == 422, "{operation:?} tells of {foreign}: {text}");
             }
         } else {
