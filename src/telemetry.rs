@@ -78,6 +78,8 @@ pub struct Metrics {
     free_bytes: Gauge,
     refusing: Gauge,
     in_flight_bytes: Gauge,
+    subscriptions: Gauge,
+    subscriptions_behind: Gauge,
     catalog_generation: Gauge,
     reload_ok: Gauge,
     ready: Gauge,
@@ -90,6 +92,10 @@ pub struct Moment {
     pub store: Stats,
     /// Bytes of bodies in memory.
     pub in_flight_bytes: usize,
+    /// How many are subscribed to queues.
+    pub subscriptions: usize,
+    /// Records that nobody has looked at yet for them.
+    pub subscriptions_behind: u64,
     /// The catalog in force.
     pub catalog_generation: u64,
     /// Whether the latest reload was good.
@@ -130,6 +136,8 @@ impl Metrics {
             free_bytes: Gauge::default(),
             refusing: Gauge::default(),
             in_flight_bytes: Gauge::default(),
+            subscriptions: Gauge::default(),
+            subscriptions_behind: Gauge::default(),
             catalog_generation: Gauge::default(),
             reload_ok: Gauge::default(),
             ready: Gauge::default(),
@@ -183,6 +191,12 @@ impl Metrics {
             self.high_water_mark.clone(),
         );
         registry.register("store_free_bytes", "Room for records above the reserve", self.free_bytes.clone());
+        registry.register("subscriptions", "Subscriptions to queues", self.subscriptions.clone());
+        registry.register(
+            "subscriptions_behind_records",
+            "Accepted records that subscribers are not yet told of for want of a look at them",
+            self.subscriptions_behind.clone(),
+        );
         registry.register("store_refusing", "1 while the store accepts nothing", self.refusing.clone());
         registry.register("in_flight_body_bytes", "Request bodies held in memory", self.in_flight_bytes.clone());
         registry.register("catalog_generation", "The catalog in force", self.catalog_generation.clone());
@@ -251,6 +265,8 @@ impl Metrics {
         self.free_bytes.set(whole(moment.store.free_bytes_above_reserve));
         self.refusing.set(i64::from(moment.store.refusing.is_some()));
         self.in_flight_bytes.set(i64::try_from(moment.in_flight_bytes).unwrap_or(i64::MAX));
+        self.subscriptions.set(i64::try_from(moment.subscriptions).unwrap_or(i64::MAX));
+        self.subscriptions_behind.set(whole(moment.subscriptions_behind));
         self.catalog_generation.set(whole(moment.catalog_generation));
         self.reload_ok.set(i64::from(moment.reload_ok));
         self.ready.set(i64::from(moment.ready));
@@ -293,13 +309,22 @@ mod tests {
         metrics.request("/api/v1/records", 202, Duration::from_millis(3));
         metrics.delivery_tried("listener", "delivered", 0.2);
         let store = Stats { pending: 7, ..Stats::default() };
-        let moment = Moment { store, in_flight_bytes: 1, catalog_generation: 9, reload_ok: false, ready: true };
+        let moment = Moment {
+            store,
+            in_flight_bytes: 1,
+            subscriptions: 3,
+            subscriptions_behind: 0,
+            catalog_generation: 9,
+            reload_ok: false,
+            ready: true,
+        };
         let text = metrics.render(&moment);
         for line in [
             "streamgate_problems_total{code=\"malformed\"} 1",
             "streamgate_requests_total{route=\"/api/v1/records\",status=\"202\"} 1",
             "streamgate_delivery_tries_total{routing_queue=\"listener\",outcome=\"delivered\"} 1",
             "streamgate_store_pending_records 7",
+            "streamgate_subscriptions 3",
             "streamgate_config_reload_ok 0",
             "streamgate_catalog_generation 9",
             "# EOF",

@@ -59,6 +59,8 @@ pub(super) async fn metrics(request: HttpRequest, desk: web::Data<Desk>) -> Resu
     let moment = Moment {
         store: desk.door.store().stats(),
         in_flight_bytes: desk.door.body_limits().budget.held_bytes(),
+        subscriptions: desk.door.subscriptions().active(),
+        subscriptions_behind: desk.door.subscriptions().behind(),
         catalog_generation: desk.live.current().catalog.generation(),
         reload_ok: desk.live.status().ok,
         ready: obstacle(&desk).is_none(),

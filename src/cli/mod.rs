@@ -72,6 +72,8 @@ enum Command {
     Rules(administration::rules::RulesArgs),
     /// List dead letters, requeue or discard many at once.
     DeadLetters(administration::dead_letters::DeadLettersArgs),
+    /// See who is told of records, and what could not be told; end a subscription.
+    Subscriptions(administration::subscriptions::SubscriptionsArgs),
     /// Show who changed what, when, from what to what.
     Audit(administration::audit::AuditArgs),
     /// Write organizations as files.
@@ -159,6 +161,7 @@ pub fn main() -> ExitCode {
         Some(Command::Variables(args)) => administration::variables::run(&args, &output),
         Some(Command::Rules(args)) => administration::rules::run(&args, &output),
         Some(Command::DeadLetters(args)) => administration::dead_letters::run(&args, &output),
+        Some(Command::Subscriptions(args)) => administration::subscriptions::run(&args, &output),
         Some(Command::Audit(args)) => administration::audit::run(&args, &output),
         Some(Command::Export(args)) => administration::export::run(&args, &output),
         Some(Command::Apply(args)) => administration::apply::run(&args, &output),

@@ -46,6 +46,8 @@ pub struct Subscriptions {
     nudge: Nudge,
     /// Grows when what is due may have changed from outside.
     stirred: AtomicU64,
+    /// Up to which record it was looked whom it concerns.
+    seen: AtomicU64,
 }
 
 /// The subscriptions by ID, those that ended and are remembered included.
@@ -116,6 +118,7 @@ impl Subscriptions {
             changing: Mutex::new(()),
             nudge: Nudge::default(),
             stirred: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
         };
         subscriptions.keep_what_is_needed()?;
         Ok(Arc::new(subscriptions))
@@ -242,6 +245,19 @@ impl Subscriptions {
         self.known.load_full()
     }
 
+    /// How many are subscribed.
+    pub fn active(&self) -> usize {
+        self.known.load().values().filter(|one| one.ended.is_none()).count()
+    }
+
+    /// How many records nobody has looked at yet for those who are subscribed.
+    pub fn behind(&self) -> u64 {
+        if !self.any.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.records.stats().high_water_mark.saturating_sub(self.seen.load(Ordering::Relaxed))
+    }
+
     /// The subscriptions of the caller's organizations, or of this one of them, in the order in which they were made, and
     /// how each stands.
     ///
@@ -316,7 +332,9 @@ impl Subscriptions {
             self.records.keep_from(None);
             return Ok(());
         }
-        let unseen = self.kept.position()?.saturating_add(1);
+        let seen = self.kept.position()?;
+        self.seen.store(seen, Ordering::Relaxed);
+        let unseen = seen.saturating_add(1);
         let oldest = self.kept.oldest_pending()?.unwrap_or(unseen);
         self.records.keep_from(Some(oldest.min(unseen)));
         Ok(())

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::administration::empty;
 use crate::command_line::{against, json, text};
-use crate::support::gateway::TestGateway;
+use crate::support::gateway::{KEY, TestGateway};
+use crate::support::records::ORGANIZATION_ID;
 
 const CONTOSO: &str = "0f3b1c52-6d1e-4a0b-9a4e-3c1d7b8f2a10";
 const STREAM: &str = "7c2e9d54-41a8-ea11-a812-000d3a579c31";
@@ -330,4 +331,22 @@ fn the_next_step_is_a_command() {
     let faulty = against(&gateway, &["work-streams", "update", "Cases", "--capacity", "0", "--json"]);
     let said: Value = serde_json::from_slice(&faulty.stderr).expect("JSON");
     assert_eq!(said["problem"]["faults"][0]["pointer"], "/capacity");
+}
+
+#[test]
+fn subscriptions_are_seen_and_ended_by_commands() {
+    let gateway = TestGateway::start();
+    let wish = format!(r#"{{"organizationId":"{ORGANIZATION_ID}","callbackUrl":"https://8.8.8.8/never-called"}}"#);
+    let id = gateway.call("POST", "/api/v1/subscriptions", KEY, wish.as_bytes()).text("id");
+    let listed = done(&gateway, &["subscriptions", "list", "--organization", "contoso"]);
+    assert!(listed.contains(&id) && listed.contains("active") && listed.contains("8.8.8.8"), "{listed}");
+    assert!(!listed.contains("never-called"), "{listed}");
+    assert!(done(&gateway, &["subscriptions", "show", &id]).contains("createdBy"));
+    assert!(done(&gateway, &["subscriptions", "requeue", &id]).contains("0 records are told again."));
+    assert!(done(&gateway, &["subscriptions", "discard", &id, "--reason", "x"]).contains("0 dead letters"));
+    assert_eq!(done(&gateway, &["subscriptions", "dead-letters", &id]), "");
+    assert!(done(&gateway, &["subscriptions", "end", &id]).contains("ended at"));
+    assert!(done(&gateway, &["subscriptions", "list"]).contains("ended"));
+    let unknown = refused(&gateway, &["subscriptions", "end", "nobody"], 1);
+    assert!(unknown.contains("There is no such subscription"), "{unknown}");
 }

@@ -13,6 +13,7 @@ pub(super) mod keys;
 pub(super) mod organizations;
 pub(super) mod queues;
 pub(super) mod rules;
+pub(super) mod subscriptions;
 pub(super) mod variables;
 pub(super) mod work_streams;
 
