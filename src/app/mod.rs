@@ -138,30 +138,20 @@ impl App {
             .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
         let nudge = Nudge::default();
         // Before anything is delivered: it says which records have to keep their details.
-        let subscriptions = SqliteSubscriptions::open(&process.data_dir, process.store.disk_reserve_bytes)?;
-        let subscriptions =
-            Subscriptions::open(Arc::new(subscriptions), Arc::clone(&store)).map_err(BuildError::Subscriptions)?;
+        let subscriptions = subscriptions(&process, &store)?;
         let observer: Arc<dyn Observer> = Arc::new(CountedDeliveries(Arc::clone(&metrics)));
         let forwarder = Forwarder::new(Arc::clone(&store), live.subscribe(), nudge.clone())
             .observed_by(Arc::clone(&observer))
             .start()
             .map_err(|cause| BuildError::System { what: "the forwarder", cause })?;
-        let parts = telling::Parts {
+        let teller = telling::start(telling::Parts {
             subscriptions: Arc::clone(&subscriptions),
             effective: live.subscribe(),
             observer,
             clock: Clock::system(),
             dead_letters: process.retention.dead_letters,
-        };
-        let teller =
-            telling::start(parts).map_err(|cause| BuildError::System { what: "what tells subscribers", cause })?;
-        let accepted = {
-            let subscriptions = Arc::clone(&subscriptions);
-            move || {
-                nudge.nudge();
-                subscriptions.nudge();
-            }
-        };
+        })
+        .map_err(|cause| BuildError::System { what: "what tells subscribers", cause })?;
         trail::forget(background.handle(), Arc::clone(&catalog), process.retention.audit);
         let door = web::Data::new(Door::new(
             &process,
@@ -169,7 +159,7 @@ impl App {
                 live: Arc::clone(&live),
                 jwks: JwksService::new(background.handle().clone()),
                 development_key: development_key.as_ref().map(|key| key.settings.clone()),
-                intake: Intake::new(Arc::clone(&store), Arc::new(accepted)),
+                intake: Intake::new(Arc::clone(&store), nudging(nudge, &subscriptions)),
                 store: Arc::clone(&store),
                 subscriptions,
                 metrics: Arc::clone(&metrics),
@@ -269,6 +259,21 @@ impl App {
 /// Installs the one crypto provider of the process; every TLS client needs it. That it is installed already is no fault.
 pub fn install_crypto_provider() {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Who is subscribed, going on where it stood.
+fn subscriptions(process: &Process, records: &Arc<dyn Store>) -> Result<Arc<Subscriptions>, BuildError> {
+    let kept = SqliteSubscriptions::open(&process.data_dir, process.store.disk_reserve_bytes)?;
+    Subscriptions::open(Arc::new(kept), Arc::clone(records)).map_err(BuildError::Subscriptions)
+}
+
+/// Whom an accepted record wakes.
+fn nudging(forwarder: Nudge, subscriptions: &Arc<Subscriptions>) -> Arc<dyn Fn() + Send + Sync> {
+    let subscriptions = Arc::clone(subscriptions);
+    Arc::new(move || {
+        forwarder.nudge();
+        subscriptions.nudge();
+    })
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {

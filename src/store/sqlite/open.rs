@@ -64,11 +64,7 @@ pub(super) fn open(
     // The files that exist now exist after a power loss too, before the first receipt is given out.
     schema::sync_directory(dir)?;
 
-    let space =
-        Space::around(dir, settings.disk_reserve_bytes, tuning.disk_pages, &conn).map_err(|error| match error {
-            Unknown::Disk(error) => OpenError::io("cannot tell how much disk space is free around", dir)(error),
-            Unknown::Records(error) => damaged(error),
-        })?;
+    let space = space_around(dir, settings.disk_reserve_bytes, tuning, &conn)?;
     let board = Arc::new(Board::new(figures, settings.max_waiting_appends, space, wanted));
     let (commands, to_do) = mpsc::channel(settings.max_waiting_appends.saturating_add(OTHER_COMMANDS));
     let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board };
@@ -112,6 +108,19 @@ pub(super) fn open(
     };
     writer.start().map_err(OpenError::io("cannot start a thread for", dir))?;
     Ok(Arc::new(store))
+}
+
+/// What is free for records.
+fn space_around(
+    dir: &Path,
+    reserve_bytes: u64,
+    tuning: Tuning,
+    records: &rusqlite::Connection,
+) -> Result<Space, OpenError> {
+    Space::around(dir, reserve_bytes, tuning.disk_pages, records).map_err(|error| match error {
+        Unknown::Disk(error) => OpenError::io("cannot tell how much disk space is free around", dir)(error),
+        Unknown::Records(error) => OpenError::sqlite(&dir.join(schema::RECORDS))(error),
+    })
 }
 
 /// What the threads that read stand on.

@@ -96,7 +96,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    const fn from_deletion(self, seq: i64) -> bool {
+    const fn is_not_deleted(self, seq: i64) -> bool {
         seq == self.newest || seq >= self.wanted_from
     }
 }
@@ -176,7 +176,7 @@ impl Patrol {
             let details_are_there = row.get::<_, Option<i64>>(2)?.is_none();
             if at > found.settled_by {
                 found.due.delete = found.due.delete.min(at.after(delete).millis());
-            } else if kept.from_deletion(seq) {
+            } else if kept.is_not_deleted(seq) {
                 // The newest record stays, and what is wanted. It is due as soon as it is that no more: from its own
                 // moment on, not from now, which a clock that is put back may not reach for a while.
                 found.due.delete = found.due.delete.min(at.after(delete).millis());
