@@ -278,16 +278,16 @@ impl Serialize for QueueName {
     }
 }
 
-/// Why a text is not an ID that the gateway made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not an ID of this gateway (32 letters, digits, hyphens and underscores)")]
-pub struct NotAnOpaqueId;
-
 macro_rules! opaque_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $noun:literal, $fault:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; 24]);
+
+        #[doc = concat!("Why a text is not ", $noun, ".")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+        #[error("is not {} (32 letters, digits, hyphens and underscores)", $noun)]
+        pub struct $fault;
 
         impl $name {
             /// The ID of these bytes.
@@ -301,11 +301,11 @@ macro_rules! opaque_id {
             }
 
             /// Reads the text of an ID.
-            pub fn parse(text: &str) -> Result<Self, NotAnOpaqueId> {
+            pub fn parse(text: &str) -> Result<Self, $fault> {
                 let mut bytes = [0; 24];
                 match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
                     Ok(24) if text.len() == 32 => Ok(Self(bytes)),
-                    Ok(_) | Err(_) => Err(NotAnOpaqueId),
+                    Ok(_) | Err(_) => Err($fault),
                 }
             }
         }
@@ -335,12 +335,12 @@ opaque_id!(
     ///
     /// It is unguessable (128 random bits) and still leads a store straight to its record; how is the store's own affair
     /// (`store::receipt_id`).
-    ReceiptId
+    ReceiptId, "a receipt ID", NotAReceiptId
 );
 opaque_id!(
     /// A subscription: somebody who is told of the records that reach a queue. 24 random bytes, so that it cannot be
     /// guessed.
-    SubscriptionId
+    SubscriptionId, "a subscription ID", NotASubscriptionId
 );
 
 #[cfg(test)]
