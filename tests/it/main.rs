@@ -11,6 +11,7 @@ mod administration;
 mod administration_commands;
 mod catalogue;
 mod command_line;
+mod connector;
 mod crash;
 mod lifecycle;
 mod operation;

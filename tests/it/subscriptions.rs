@@ -8,6 +8,7 @@ use streamgate::config::settings::WebhookSecret;
 use streamgate::routing_queue::signature::SignedHeaders;
 
 use crate::lifecycle::Receiver;
+use crate::support::connector::check_notification;
 use crate::support::eventually;
 use crate::support::gateway::{FABRIKAM_KEY, KEY, Setup, TestGateway, write_configuration};
 use crate::support::process::Process;
@@ -71,6 +72,7 @@ fn a_flow_starts_from_the_gateway_over_a_restart_until_it_unsubscribes() {
     let secret = WebhookSecret::parse(&made.text("secret")).expect("a secret");
     assert_eq!(signed.verify(&body, &[secret], streamgate::domain::time::Timestamp::now()), Ok(()));
     let event: Value = serde_json::from_slice(&body).expect("JSON");
+    check_notification(&event);
     assert_eq!(
         (event["id"].as_str(), event["data"]["route"]["queue"].as_str()),
         (Some(&*receipt), Some("Default queue"))

@@ -1,5 +1,6 @@
 //! What the tests share: a gateway in this process, a raw HTTP/1.1 client, the sample records, a deadline for waiting.
 
+pub(crate) mod connector;
 pub(crate) mod described;
 pub(crate) mod gateway;
 #[path = "../../support/issuer.rs"]

@@ -129,5 +129,17 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Answer {
     let mut connection = Connection::open(address);
     connection.send(bytes);
-    connection.answer().expect("an answer")
+    let answer = connection.answer().expect("an answer");
+    hold_to_description(bytes, &answer);
+    answer
+}
+
+/// Holds an exchange with the public listener to the connector's description, as far as the request was one.
+fn hold_to_description(bytes: &[u8], answer: &Answer) {
+    let Some(head_end) = find(bytes, b"\r\n\r\n") else { return };
+    let Ok(head) = std::str::from_utf8(&bytes[..head_end]) else { return };
+    let mut words = head.lines().next().unwrap_or_default().split(' ');
+    if let (Some(method), Some(path)) = (words.next(), words.next()) {
+        super::connector::check(method, path, &bytes[head_end + 4..], answer);
+    }
 }
