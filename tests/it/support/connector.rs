@@ -123,11 +123,9 @@ fn as_described(operation: &Operation, body: Value) -> Value {
         if !known.contains(&&*name) || value.is_null() {
             return None;
         }
-        match &value {
-            Value::String(text) if name == "recordDetails" => {
-                serde_json::from_str(text).ok().map(|details| (name, details))
-            }
-            _ => Some((name, value)),
+        match value.as_str().filter(|_| name == "recordDetails") {
+            Some(text) => serde_json::from_str(text).ok().map(|details| (name, details)),
+            None => Some((name, value)),
         }
     });
     Value::Object(renamed.collect())
