@@ -12,6 +12,7 @@ mod administration_commands;
 mod catalogue;
 mod command_line;
 mod crash;
+mod examples;
 mod lifecycle;
 mod operation;
 mod readme;
