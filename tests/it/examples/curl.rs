@@ -5,13 +5,14 @@ use std::process::{Command, Output};
 
 use super::{files, folder, json, sample_gateway, waits_for_subscriptions};
 use crate::support::gateway::{KEY, TestGateway};
+use crate::support::skipped;
 
 fn curl_is_there() -> bool {
     if Command::new("curl").arg("--version").output().is_ok() {
         return true;
     }
     assert!(std::env::var_os("CI").is_none(), "curl is missing");
-    eprintln!("SKIPPED: curl is not installed, so the scripts were not run");
+    skipped("curl is not installed, so the scripts were not run");
     false
 }
 
@@ -78,7 +79,7 @@ fn the_scripts_do_what_they_say() {
     assert!(refused.contains(r#""code":"entity-set-mismatch""#), "{refused}");
 
     if waits_for_subscriptions("/api/v1/subscriptions") {
-        eprintln!("SKIPPED: the scripts for subscriptions: this gateway has none");
+        skipped("the scripts for subscriptions: this gateway has none");
         return;
     }
     let address = "http://127.0.0.1:1880/streamgate";

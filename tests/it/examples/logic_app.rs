@@ -26,7 +26,7 @@ fn expressions(value: &Value) -> Vec<&str> {
         Value::String(text) if text.contains('@') => vec![text],
         Value::Array(items) => items.iter().flat_map(expressions).collect(),
         Value::Object(members) => members.values().flat_map(expressions).collect(),
-        _ => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     }
 }
 

@@ -16,6 +16,7 @@ use streamgate::http::OPERATIONS;
 use crate::support::gateway::{KEY, OTHER_ORGANIZATION, Setup, TestGateway, credentials};
 use crate::support::raw::{Answer, exchange, request};
 use crate::support::records::{ORGANIZATION_ID, WORK_STREAM_ID, record_id};
+use crate::support::skipped;
 
 /// The sample case.
 const RECORD_ID: &str = "5e1f0c9a-7b2d-ea11-a810-000d3a3be0a5";
@@ -54,7 +55,7 @@ fn files(inside: &str, ending: &str) -> Vec<String> {
 }
 
 /// A gateway with the sample configuration, as `cargo run --release` starts it, and the tests' keys.
-fn sample_gateway() -> TestGateway {
+pub(crate) fn sample_gateway() -> TestGateway {
     TestGateway::start_with(&Setup {
         process: format!("{}\n{}", include_str!("../../../config/streamgate.toml"), credentials()),
         organizations: vec![
@@ -129,7 +130,7 @@ fn run(gateway: &TestGateway, steps: &[Step], mut variables: BTreeMap<String, St
     for step in steps {
         let name = &step.name;
         if waits_for_subscriptions(&step.path) {
-            eprintln!("SKIPPED: {name}: this gateway has no subscriptions");
+            skipped(&format!("{name}: this gateway has no subscriptions"));
             continue;
         }
         assert!(is_an_operation(&step.method, &step.path), "{name}: {} {} is no operation", step.method, step.path);
