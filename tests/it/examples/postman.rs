@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Step, is_an_operation, json, read, run, sample_gateway, variables_of, waits_for_subscriptions};
+use super::{Step, is_an_operation, json, read, run, sample_gateway, variables_of};
 
 const COLLECTION: &str = "postman/streamgate.postman_collection.json";
 const ENVIRONMENT: &str = "postman/local.postman_environment.json";
@@ -99,7 +99,7 @@ fn it_is_a_collection_of_version_2_1_of_operations_that_exist() {
         let path = format!("/{}{question}{}", parts.join("/"), query.join("&"));
         assert_eq!(text(&url["raw"]), format!("{{{{gateway}}}}{path}"), "{name}: the address is written twice alike");
         let method = text(&request["method"]);
-        assert!(is_an_operation(method, &path) || waits_for_subscriptions(&path), "{name}: {method} {path}");
+        assert!(is_an_operation(method, &path), "{name}: {method} {path}");
         assert!(!text(&request["description"]).is_empty(), "{name} says what it is for");
         used.insert((method.to_owned(), parts.join("/")));
     }
