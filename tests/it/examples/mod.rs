@@ -196,3 +196,29 @@ fn the_page_about_the_examples_names_files_that_exist_and_no_folder_is_missing()
         assert!(name == "README.md" || page.contains(&format!("`{name}/")), "the page says nothing about {name}");
     }
 }
+
+#[test]
+fn the_page_about_power_automate_knows_every_404_and_names_codes_that_exist() {
+    let page = include_str!("../../../docs/power-automate.md");
+    let codes: Vec<&str> = streamgate::http::problem::Code::all().into_iter().map(|code| code.name()).collect();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5")).collect();
+    for row in &rows {
+        if let Some(named) =
+            row.split('`').nth(1).filter(|named| named.contains('-') && row.find('`') < row[1..].find('|'))
+        {
+            assert!(codes.contains(&named), "{named} is no code");
+        }
+    }
+    for refusal in [
+        "organization-unknown",
+        "work-stream-unknown",
+        "work-stream-inactive",
+        "work-stream-not-for-records",
+        "entity-not-configured",
+        "entity-configuration-inactive",
+        "entity-set-mismatch",
+        "relationship-mismatch",
+    ] {
+        assert!(rows.iter().any(|row| row.starts_with(&format!("| 404 `{refusal}`"))), "no row for {refusal}");
+    }
+}
