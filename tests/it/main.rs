@@ -13,6 +13,7 @@ mod catalogue;
 mod command_line;
 mod connector;
 mod crash;
+mod examples;
 mod lifecycle;
 mod operation;
 mod readme;
