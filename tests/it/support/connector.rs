@@ -41,7 +41,7 @@ fn strictly(schema: &Value) -> Value {
             Value::Object(strict)
         }
         Value::Array(elements) => Value::Array(elements.iter().map(strictly).collect()),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => schema.clone(),
     }
 }
 
