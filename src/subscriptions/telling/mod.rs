@@ -44,8 +44,8 @@ const FORGET: Duration = Duration::from_secs(600);
 const FORGET_AT_ONCE: usize = 4_096;
 /// Arrivals that are looked at in one go.
 const ARRIVALS: usize = 1_024;
-/// Tries under way at once, at most: each takes a connection.
-const MAX_UNDER_WAY: usize = 512;
+/// Tries under way at once, at most: each takes a connection, and holds the details of its record.
+const MAX_UNDER_WAY: usize = 256;
 /// So much longer than its own timeout a try may take before it is broken off from outside.
 const TRY_MARGIN: Duration = Duration::from_secs(5);
 /// What telling is called in metrics, beside the routing queues, whose names have no parentheses.
