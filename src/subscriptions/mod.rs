@@ -332,9 +332,9 @@ impl Subscriptions {
             self.records.keep_from(None);
             return Ok(());
         }
-        let seen = self.kept.position()?;
-        self.seen.store(seen, Ordering::Relaxed);
-        let unseen = seen.saturating_add(1);
+        let written = self.kept.position()?;
+        self.seen.fetch_max(written, Ordering::Relaxed);
+        let unseen = written.saturating_add(1);
         let oldest = self.kept.oldest_pending()?.unwrap_or(unseen);
         self.records.keep_from(Some(oldest.min(unseen)));
         Ok(())

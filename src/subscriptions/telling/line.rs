@@ -33,8 +33,10 @@ pub(super) struct UnderWay {
 pub(super) struct Line {
     pub(super) subscription: Arc<Subscription>,
     pub(super) breaker: Breaker,
-    /// The records that it is being told of, or was told of without the store knowing yet.
+    /// The records that it is being told of.
     pub(super) under_way: HashSet<u64>,
+    /// Those that were tried without the store knowing yet.
+    unwritten: HashSet<u64>,
     callback: Option<Arc<dyn RoutingQueue>>,
     /// Nothing is due before; `None` means that it has to be asked.
     sleeps_until: Option<Instant>,
@@ -46,6 +48,7 @@ impl Line {
             subscription,
             breaker: Breaker::default(),
             under_way: HashSet::new(),
+            unwritten: HashSet::new(),
             callback: None,
             sleeps_until: None,
         }
@@ -54,6 +57,27 @@ impl Line {
     /// Whether this subscriber is to be told of a record.
     pub(super) fn is_for(&self, arrival: &Arrival) -> bool {
         arrival.number > self.subscription.after && self.subscription.wish.is_for(&arrival.lane)
+    }
+
+    /// How many records the store may still think to be untried.
+    pub(super) fn in_hand(&self) -> usize {
+        self.under_way.len() + self.unwritten.len()
+    }
+
+    /// Whether this record is being tried, or was without the store knowing yet.
+    pub(super) fn has_in_hand(&self, number: u64) -> bool {
+        self.under_way.contains(&number) || self.unwritten.contains(&number)
+    }
+
+    /// A try has ended.
+    pub(super) fn tried(&mut self, number: u64) {
+        self.under_way.remove(&number);
+        self.unwritten.insert(number);
+    }
+
+    /// The store knows how a try has ended.
+    pub(super) fn written(&mut self, number: u64) {
+        self.unwritten.remove(&number);
     }
 
     /// There may be something due.

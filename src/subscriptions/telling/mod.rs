@@ -2,8 +2,11 @@
 //!
 //! It owns its state, so there are no locks; it turns when it is nudged, when something ended, when something becomes due,
 //! and at least once a second. A notice is tried again, left alone behind a circuit breaker, and given up by the rules of
-//! every delivery (`forward`). What the store does not take is kept and told to it again: until then the notice counts as
-//! under way, and nobody is told of it twice for that.
+//! every delivery (`forward`).
+//!
+//! What came of tries is written down a few milliseconds later, together with what else ended meanwhile: one sync for
+//! many. The same goes for how far arrivals were looked at where they concerned nobody. Until it is written down a notice
+//! is not tried again; a crash in between tells it once more.
 
 mod line;
 
@@ -36,6 +39,13 @@ const THREADS: usize = 1;
 const TICK: Duration = Duration::from_secs(1);
 /// Nudges are heeded at most this often.
 const REST: Duration = Duration::from_millis(2);
+/// What came of tries is written down after this time, or when there is so much of it.
+const WRITE_AFTER: Duration = Duration::from_millis(10);
+const WRITE_AT: usize = 128;
+/// While so much is not written down, nothing more is tried.
+const MAX_UNWRITTEN: usize = 1_024;
+/// How far arrivals were looked at is written down after this time, where they concerned nobody.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
 /// After the store failed it is asked again after this time.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How often what is old is forgotten.
@@ -96,10 +106,13 @@ struct Teller {
     under_way: HashMap<Id, UnderWay>,
     /// Who was served last, so that the next one follows.
     served_last: Option<SubscriptionId>,
-    /// What the store has still to be told.
+    /// What the store has still to be told, and since when.
     tried: Vec<Tried>,
-    /// Up to which record notices were put down; `None` before it was asked.
+    tried_since: Instant,
+    /// Up to which record arrivals were looked at; `None` before it was asked.
     position: Option<u64>,
+    /// When that was last written down.
+    noted: Instant,
     /// After the store failed: when it is asked again.
     again: Option<Instant>,
     forget_at: Instant,
@@ -119,7 +132,9 @@ impl Teller {
             under_way: HashMap::new(),
             served_last: None,
             tried: Vec::new(),
+            tried_since: now,
             position: None,
+            noted: now,
             again: None,
             forget_at: now,
         }
@@ -147,7 +162,6 @@ impl Teller {
         };
         // What has not ended by then is still pending, and will be told again.
         let _in_time = tokio::time::timeout(grace, finish).await;
-        self.again = None;
         self.write_down();
     }
 
@@ -164,7 +178,7 @@ impl Teller {
             return;
         }
         self.again = None;
-        if !self.write_down() {
+        if self.is_time_to_write(now) && !self.write_down() {
             return;
         }
         if !self.lines.is_empty() {
@@ -229,13 +243,21 @@ impl Teller {
                     notices.push(NewNotice { subscription, number, receipt, at });
                 }
             }
-            block_in_place(|| kept.put_down(through, &notices))?;
+            let now = self.parts.clock.now().instant;
+            if !notices.is_empty() || now.saturating_duration_since(self.noted) >= NOTE_AFTER {
+                block_in_place(|| kept.put_down(through, &notices))?;
+                self.noted = now;
+            }
+            self.parts.subscriptions.seen.store(through, Ordering::Relaxed);
             self.position = Some(through);
         }
     }
 
     /// Starts the tries that are due and have room.
     fn tell(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.tried.len() >= MAX_UNWRITTEN {
+            return Ok(());
+        }
         let Some(client) = self.client() else { return Ok(()) };
         let concurrency = self.effective.subscriptions.concurrency.get();
         let limit = self.effective.subscriptions.timeout + TRY_MARGIN;
@@ -247,10 +269,10 @@ impl Teller {
             }
             let Some(line) = self.lines.get_mut(&id) else { continue };
             let Some((room, probe)) = line.room(concurrency, now.instant) else { continue };
-            let asked = room + line.under_way.len();
+            let asked = room + line.in_hand();
             let due = block_in_place(|| kept.due(&line.subscription.id, now.wall, asked))?;
             let new: Vec<Notice> =
-                due.notices.into_iter().filter(|notice| !line.under_way.contains(&notice.number)).take(room).collect();
+                due.notices.into_iter().filter(|notice| !line.has_in_hand(notice.number)).take(room).collect();
             if new.len() < room {
                 line.sleep_until(due.next, now);
             }
@@ -319,6 +341,12 @@ impl Teller {
             tracing::warn!(%subscription, receipt = %notice.receipt, reason, "telling a subscriber was given up");
             self.parts.observer.dead_lettered(COUNTED_AS);
         }
+        if let Some(line) = self.lines.get_mut(&subscription) {
+            line.tried(notice.number);
+        }
+        if self.tried.is_empty() {
+            self.tried_since = now.instant;
+        }
         self.tried.push(Tried { subscription, number: notice.number, end });
     }
 
@@ -352,6 +380,12 @@ impl Teller {
         }
     }
 
+    /// Whether what came of the tries is to be written down now: there is enough of it, or nothing more will come soon.
+    fn is_time_to_write(&self, now: Now) -> bool {
+        let waited = now.instant.saturating_duration_since(self.tried_since);
+        self.tried.len() >= WRITE_AT || waited >= WRITE_AFTER || self.tasks.is_empty()
+    }
+
     /// Tells the store what came of the tries. Answers whether it has taken everything.
     fn write_down(&mut self) -> bool {
         if self.tried.is_empty() {
@@ -363,7 +397,7 @@ impl Teller {
                 let now = self.parts.clock.now();
                 for Tried { subscription, number, end } in self.tried.drain(..) {
                     let Some(line) = self.lines.get_mut(&subscription) else { continue };
-                    line.under_way.remove(&number);
+                    line.written(number);
                     match end {
                         TriedEnd::Later { due, .. } => line.due(due, now),
                         TriedEnd::Told { .. } | TriedEnd::GivenUp { .. } => {}
@@ -395,7 +429,8 @@ impl Teller {
     /// Waits until there may be something to do.
     async fn wake(&mut self) {
         let now = self.parts.clock.now().instant;
-        let next = self.lines.values().filter_map(|line| line.next(now)).chain(self.again).min();
+        let write_at = (!self.tried.is_empty()).then(|| self.tried_since + WRITE_AFTER);
+        let next = self.lines.values().filter_map(|line| line.next(now)).chain(self.again).chain(write_at).min();
         let pause = next.map_or(TICK, |next| next.saturating_duration_since(now).clamp(REST, TICK));
         let nudge = self.parts.subscriptions.nudge.clone();
         let nudged = async {
