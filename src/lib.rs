@@ -22,6 +22,8 @@ pub mod domain;
 
 pub mod config;
 
+pub mod connector;
+
 pub mod routing_queue;
 pub mod store;
 

@@ -44,13 +44,14 @@ fn room(file: &str) -> &str {
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("config", &["domain"]),
+    ("connector", &["domain"]),
     ("store", &["domain", "config"]),
     ("routing_queue", &["domain", "config", "store"]),
     ("intake", &["domain", "store"]),
     ("forward", &["domain", "config", "store", "routing_queue"]),
     ("subscriptions", &["domain", "config", "store", "routing_queue", "forward"]),
     ("telemetry", &["config", "store", "intake"]),
-    ("http", &["domain", "config", "store", "routing_queue", "intake", "subscriptions", "telemetry"]),
+    ("http", &["domain", "config", "connector", "store", "routing_queue", "intake", "subscriptions", "telemetry"]),
     ("editor", &["domain", "config", "store"]),
     ("admin", &["domain", "config", "store", "subscriptions", "editor", "http", "telemetry"]),
     (
@@ -69,7 +70,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("cli", &["domain", "config", "routing_queue", "app", "http", "telemetry"]),
+    ("cli", &["domain", "config", "connector", "routing_queue", "app", "http", "telemetry"]),
 ];
 
 /// A file that is compiled for tests only.

@@ -8,6 +8,7 @@ mod administration;
 mod check;
 mod client;
 mod completions;
+mod connector;
 mod keys;
 mod listen;
 mod output;
@@ -50,6 +51,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Check the configuration: all faults at once, with file, line and hint.
     Check(check::CheckArgs),
+    /// Write the package that Power Automate imports, or check one.
+    Connector(connector::ConnectorArgs),
     /// Run the connector's test operation until it earns a 202, saying why each time it does not.
     TestConnection(test_connection::TestConnectionArgs),
     /// Receive events on this machine, check their signatures, and print them.
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         None => serve::run(&cli.serve, &output),
         Some(Command::Serve(args)) => serve::run(&args, &output),
         Some(Command::Check(args)) => check::run(&args, &output),
+        Some(Command::Connector(args)) => connector::run(&args, &output),
         Some(Command::TestConnection(args)) => test_connection::run(&args, &output),
         Some(Command::Listen(args)) => listen::run(&args, &output),
         Some(Command::Records(args)) => records::run(&args, &output),

@@ -12,7 +12,7 @@ use super::caller::{Gate, GateParts, Visit};
 use super::keys::JwksService;
 use super::limits::Limits;
 use super::problem::{Code, Problem};
-use crate::config::settings::{ApiKeySettings, LimitSettings, PublicScheme};
+use crate::config::settings::{ApiKeySettings, LimitSettings, PublicHost, PublicScheme};
 use crate::config::{Live, Process};
 use crate::domain::access::Permission;
 use crate::intake::Intake;
@@ -32,6 +32,7 @@ pub struct Door {
     subscriptions: Arc<Subscriptions>,
     metrics: Arc<Metrics>,
     public_scheme: PublicScheme,
+    public_host: Option<PublicHost>,
     draining: AtomicBool,
 }
 
@@ -75,6 +76,7 @@ impl Door {
             subscriptions: parts.subscriptions,
             metrics: parts.metrics,
             public_scheme: process.public_scheme,
+            public_host: process.public_host.clone(),
             draining: AtomicBool::new(false),
         }
     }
@@ -152,10 +154,20 @@ impl Door {
         &self.metrics
     }
 
+    /// Scheme and host at which the callers of an organization reach the gateway: as `public_host` says, else as this
+    /// caller wrote them.
+    pub fn public_address(&self, request: &HttpRequest, unique_name: &str) -> (PublicScheme, String) {
+        let configured = self.public_host.as_ref().map(|pattern| pattern.host_of(unique_name));
+        (self.public_scheme, configured.unwrap_or_else(|| host_of(request).to_owned()))
+    }
+
     /// Scheme and host as this caller wrote them: where it can ask again. The host has been checked and goes back to
     /// the caller only.
     pub fn public_base(&self, request: &HttpRequest) -> String {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        format!("{}://{host}", self.public_scheme.as_str())
+        format!("{}://{}", self.public_scheme.as_str(), host_of(request))
     }
+}
+
+fn host_of(request: &HttpRequest) -> &str {
+    request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost")
 }

@@ -17,7 +17,7 @@ use crate::domain::ids::{Guid, LogicalName, OrganizationId, WorkStreamId};
 use crate::domain::refusal::{Refusal, RefusalCode};
 
 /// Whoever hands over or reads records may see what they can be handed to.
-const READERS: &[Permission] = &[Permission::RecordsWrite, Permission::RecordsRead];
+pub(super) const READERS: &[Permission] = &[Permission::RecordsWrite, Permission::RecordsRead];
 
 /// `GET /api/v1/organizations`.
 pub async fn organizations(request: HttpRequest, door: web::Data<Door>) -> Result<HttpResponse, Problem> {

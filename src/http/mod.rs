@@ -22,6 +22,7 @@ pub mod head;
 pub mod keys;
 pub mod limits;
 pub mod lists;
+pub mod openapi;
 pub mod peers;
 pub mod problem;
 pub mod receipts;
@@ -101,6 +102,7 @@ macro_rules! operations {
                 })).to($handler));)+
                 app.service(served);
             )+
+            descriptions(app);
             app.default_service(web::to(nothing_here));
         }
     };
@@ -127,6 +129,14 @@ operations! {
         ListSubscriptions: GET => subscriptions::list, 200, 404;
     }
     "/api/v1/subscriptions/{subscriptionId}" "DELETE" { EndSubscription: DELETE => subscriptions::end, 200, 404; }
+}
+
+/// What describes the operations, and is not described itself.
+fn descriptions(app: &mut web::ServiceConfig) {
+    app.service(resource("/openapi", "GET").route(web::get().to(openapi::show_page)))
+        .service(resource("/openapi/openapi.json", "GET").route(web::get().to(openapi::describe)))
+        .service(resource("/openapi/connector.json", "GET").route(web::get().to(openapi::connector)))
+        .service(resource("/openapi/connector.zip", "GET").route(web::get().to(openapi::archive)));
 }
 
 /// Whether a request belongs to an operation that takes a body.

@@ -9,7 +9,7 @@ use streamgate::http::OPERATIONS;
 use streamgate::http::problem::Code;
 
 use crate::support::connector::{CONNECTOR, check, described};
-use crate::support::gateway::{KEY, TestGateway};
+use crate::support::gateway::{FABRIKAM_KEY, KEY, Setup, TestGateway};
 use crate::support::raw::{Answer, exchange, request};
 use crate::support::records::{INCIDENT, ORGANIZATION_ID, WORK_STREAM_ID, nth_incident};
 
@@ -192,4 +192,47 @@ fn a_gateway_that_says_something_else_would_show() {
     ] {
         assert!(shows(&other), "{other:?}");
     }
+}
+
+#[test]
+fn the_gateway_serves_its_description_and_each_organization_s_package() {
+    let gateway = TestGateway::start_with(&Setup::with("public_scheme = \"https\""));
+    let get = |path: &str, key: &str| gateway.call("GET", path, key, b"");
+    let page = get("/openapi", "");
+    assert_eq!((page.status, page.header("Content-Type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("Content-Security-Policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(String::from_utf8_lossy(&page.body).contains("RouteRecord"));
+    let described = get("/openapi/openapi.json", "");
+    assert_eq!((described.status, described.json()["openapi"].as_str()), (200, Some("3.1.0")));
+
+    let package = get("/openapi/connector.json?organization=contoso", KEY);
+    assert_eq!((package.status, package.json()["swagger"].as_str()), (200, Some("2.0")));
+    assert_eq!((&package.json()["host"], &package.json()["schemes"][0]), (&json!("gateway.test"), &json!("https")));
+    let own = get("/openapi/connector.json", FABRIKAM_KEY).json();
+    assert!(own["info"]["title"].as_str().expect("a title").contains("Fabrikam"), "{}", own["info"]);
+    let zip = get(&format!("/openapi/connector.zip?organization={ORGANIZATION_ID}&certification=true"), KEY);
+    assert_eq!((zip.status, zip.header("Content-Type"), &zip.body[..2]), (200, Some("application/zip"), &b"PK"[..]));
+    assert!(zip.header("Content-Disposition").is_some_and(|name| name.contains("connector.zip")));
+
+    for (path, key, status, code) in [
+        ("/openapi/connector.json", "", 401, "unauthorized"),
+        ("/openapi/connector.zip?organization=contoso", "sg_wrong", 401, "unauthorized"),
+        ("/openapi/connector.json?organization=contoso", FABRIKAM_KEY, 404, "organization-unknown"),
+        ("/openapi/connector.json?organization=nobody", KEY, 404, "organization-unknown"),
+        ("/openapi/connector.json", KEY, 400, "malformed"),
+        ("/openapi/connector.zip?organization=contoso&certification=maybe", KEY, 400, "malformed"),
+        ("/openapi/nothing", KEY, 404, "not-found"),
+    ] {
+        let refused = get(path, key);
+        assert_eq!((refused.status, refused.text("code")), (status, code.to_owned()), "{path}");
+    }
+    assert_eq!(gateway.call("POST", "/openapi", KEY, b"").status, 405);
+}
+
+#[test]
+fn the_package_has_the_host_that_the_configuration_gives_an_organization() {
+    let gateway = TestGateway::start_with(&Setup::with("public_host = \"{organization}-public.gateway.example.com\""));
+    let package = gateway.call("GET", "/openapi/connector.json?organization=contoso", KEY, b"").json();
+    assert_eq!(package["host"], "contoso-public.gateway.example.com");
 }

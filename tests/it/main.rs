@@ -12,6 +12,7 @@ mod administration_commands;
 mod catalogue;
 mod command_line;
 mod connector;
+mod connector_commands;
 mod crash;
 mod examples;
 mod lifecycle;

@@ -1,0 +1,405 @@
+//! The package for one organization on one host: nothing in it has to be edited before it is imported.
+//!
+//! What differs from the source: host and scheme, everywhere; the title; the organization's ID as the default of every
+//! field that asks for it; the lines of the readme that say whose package it is. For certification nothing is filled in
+//! for an organization, since one connector then serves everybody: people type the address of their own gateway.
+
+use std::fmt;
+use std::io::{self, Cursor, Write as _};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use super::json::Json;
+use super::{DEFINITION, ICON, PLACEHOLDER_HOST, PROPERTIES, PROPERTIES_ENTRA, README, SETTINGS, title};
+use crate::domain::ids::OrganizationId;
+
+/// The file with the operations.
+pub const DEFINITION_FILE: &str = "apiDefinition.swagger.json";
+/// The file that says how people connect.
+pub const PROPERTIES_FILE: &str = "apiProperties.json";
+/// The same for those who sign in with Microsoft Entra.
+pub const ENTRA_PROPERTIES_FILE: &str = "apiProperties.entra.json";
+/// The file that tells Microsoft's command line where the others are.
+pub const SETTINGS_FILE: &str = "settings.json";
+/// The icon.
+pub const ICON_FILE: &str = "icon.png";
+/// The readme.
+pub const README_FILE: &str = "readme.md";
+
+/// The organization in the examples of the source.
+const SAMPLE_ORGANIZATION: &str = "0f3b1c52-6d1e-4a0b-9a4e-3c1d7b8f2a10";
+/// The line of the readme that says whose package it is.
+const WHOSE: &str = "This package is for every organization of the gateway: choose yours wherever one is asked for.";
+/// Who publishes, in the variant for certification.
+const PUBLISHER: &str = "Streamgate";
+
+/// Whose package it is, and where their gateway is.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// The organization's ID.
+    pub organization: OrganizationId,
+    /// Its unique name.
+    pub unique_name: &'a str,
+    /// Its name for people.
+    pub name: &'a str,
+    /// How callers reach the gateway.
+    pub scheme: Scheme,
+    /// Where.
+    pub host: Host,
+    /// Whether to make the variant that Microsoft's reviewers get.
+    pub certification: bool,
+}
+
+/// How callers reach the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear: only an on-premises data gateway makes such calls.
+    Http,
+    /// Through something that ends TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As in an address.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A host as the definition takes it: a name or an IPv4 address, perhaps with a port; no scheme and no path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(Box<str>);
+
+/// Why a text is no host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAHost {
+    /// It begins with `https://` or the like.
+    #[error("has a scheme: write the host alone, such as `gateway.contoso.com`")]
+    Scheme,
+    /// There is a path behind it.
+    #[error("has a path: write the host alone, such as `gateway.contoso.com`")]
+    Path,
+    /// The port is none.
+    #[error("has a port that is no number from 1 to 65535")]
+    Port,
+    /// Something else in it is wrong.
+    #[error("is no host: letters, digits, hyphens and dots, and perhaps a port, such as `gateway.contoso.com:8443`")]
+    Name,
+}
+
+impl Host {
+    /// Reads a host, in any case.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, NotAHost> {
+        let text = text.trim().to_ascii_lowercase();
+        if text.contains("://") {
+            return Err(NotAHost::Scheme);
+        }
+        if text.contains('/') {
+            return Err(NotAHost::Path);
+        }
+        let (name, port) = text.split_once(':').map_or((text.as_str(), None), |(name, port)| (name, Some(port)));
+        if port.is_some_and(|port| {
+            !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().unwrap_or(0) == 0
+        }) {
+            return Err(NotAHost::Port);
+        }
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if name.len() > 253 || !name.split('.').all(is_label) {
+            return Err(NotAHost::Name);
+        }
+        Ok(Self(text.into_boxed_str()))
+    }
+
+    /// The host as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The files of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Package {
+    /// Every file: its name and what is in it.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
+    }
+
+    /// The description: the file that the import dialogs take.
+    pub fn definition(&self) -> &[u8] {
+        self.files().find(|(name, _)| *name == DEFINITION_FILE).map_or(&[], |(_, bytes)| bytes)
+    }
+
+    /// All files in one archive. The same package is the same archive, byte for byte.
+    ///
+    /// # Errors
+    /// None that is known: it is written to memory.
+    pub fn zip(&self) -> io::Result<Vec<u8>> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Deflated)
+            .last_modified_time(DateTime::default())
+            .unix_permissions(0o644);
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in self.files() {
+            archive.start_file(name, options)?;
+            archive.write_all(bytes)?;
+        }
+        Ok(archive.finish()?.into_inner())
+    }
+}
+
+/// The package for an organization.
+pub fn for_organization(subject: &Subject<'_>) -> Package {
+    let host = subject.host.as_str();
+    let address = format!("{}://{host}", subject.scheme.as_str());
+    let placed = |text: &str| {
+        text.contains(PLACEHOLDER_HOST)
+            .then(|| text.replace(&format!("https://{PLACEHOLDER_HOST}"), &address).replace(PLACEHOLDER_HOST, host))
+    };
+    let properties = |source| {
+        let mut properties = tree(source);
+        properties.change_texts(&placed);
+        if subject.certification {
+            certify(&mut properties);
+        }
+        properties.to_file().into_bytes()
+    };
+    let mut files = vec![
+        (DEFINITION_FILE, definition(subject, &placed).to_file().into_bytes()),
+        (PROPERTIES_FILE, properties(PROPERTIES)),
+    ];
+    // A registration in Entra belongs to one tenant and its gateway, so a connector for everybody cannot bring one along.
+    if !subject.certification {
+        files.push((ENTRA_PROPERTIES_FILE, properties(PROPERTIES_ENTRA)));
+    }
+    let readme = placed(README).unwrap_or_default().replace(WHOSE, &whose(subject));
+    files.extend([
+        (SETTINGS_FILE, SETTINGS.as_bytes().to_vec()),
+        (ICON_FILE, ICON.to_vec()),
+        (README_FILE, readme.into_bytes()),
+    ]);
+    Package { files }
+}
+
+/// A file of the source as a tree. That each is JSON is tested.
+fn tree(source: &str) -> Json {
+    Json::parse(source).unwrap_or(Json::Null)
+}
+
+fn definition(subject: &Subject<'_>, placed: &impl Fn(&str) -> Option<String>) -> Json {
+    let mut definition = tree(DEFINITION);
+    definition.change_texts(placed);
+    definition.set("schemes", vec![Json::from(subject.scheme.as_str())]);
+    if subject.certification {
+        return definition;
+    }
+    if let Some(info) = definition.get_mut("info") {
+        info.set("title", title::of(subject.name, subject.unique_name));
+    }
+    let organization = subject.organization.to_string();
+    definition.change_texts(&|text| {
+        text.contains(SAMPLE_ORGANIZATION).then(|| text.replace(SAMPLE_ORGANIZATION, &organization))
+    });
+    fill_in(&mut definition, &organization);
+    definition
+}
+
+/// Makes the organization the default of every parameter and every property that asks for one.
+fn fill_in(value: &mut Json, organization: &str) {
+    match value {
+        Json::Object(members) => {
+            for (name, member) in &mut *members {
+                // Properties of answers have nothing to choose from, and need no default.
+                if name == "organizationId" && member.get("x-ms-dynamic-values").is_some() {
+                    member.set("default", organization);
+                }
+                fill_in(member, organization);
+            }
+            let is = |wanted: (&str, &str)| value.text_of(wanted.0) == Some(wanted.1);
+            if is(("name", "organizationId")) && is(("in", "query")) {
+                value.set("default", organization);
+            }
+        }
+        Json::List(items) => items.iter_mut().for_each(|item| fill_in(item, organization)),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => {}
+    }
+}
+
+/// What Microsoft's reviewers want to see: who stands behind it, and that each customer names their own gateway.
+fn certify(properties: &mut Json) {
+    let Some(properties) = properties.get_mut("properties") else { return };
+    properties.set("publisher", PUBLISHER);
+    properties.set("stackOwner", PUBLISHER);
+    if let Some(address) = properties.at_mut(&["connectionParameters", "gatewayUrl"]) {
+        address.remove("defaultValue");
+        if let Some(shown) = address.get_mut("uiDefinition") {
+            shown.set("displayName", "Gateway Address");
+            shown
+                .set("description", "The address of your gateway with its scheme, such as https://gateway.contoso.com");
+            shown.set("tooltip", "Ask the operator of your gateway");
+            if let Some(constraints) = shown.get_mut("constraints") {
+                constraints.set("required", "true");
+            }
+        }
+    }
+    if let Some(Json::List(policies)) = properties.get_mut("policyTemplateInstances") {
+        for policy in policies {
+            if let Some(parameters) = policy.get_mut("parameters") {
+                parameters.set("x-ms-apimTemplateParameter.urlTemplate", "@connectionParameters('gatewayUrl')");
+            }
+        }
+    }
+}
+
+/// Whose package it is, for the readme.
+fn whose(subject: &Subject<'_>) -> String {
+    if subject.certification {
+        return "The connector is for every organization: each connection names the gateway that it talks to."
+            .to_owned();
+    }
+    let name: String = subject
+        .name
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .flat_map(|c| "\\`*_[]<>|#".contains(c).then_some('\\').into_iter().chain([c]))
+        .collect();
+    format!(
+        "This package is for the organization {name} (unique name `{}`, ID `{}`): wherever one is asked for, it is filled in.",
+        subject.unique_name, subject.organization
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::connector::lint;
+    use crate::domain::ids::Guid;
+
+    fn subject(name: &'static str, certification: bool) -> Subject<'static> {
+        Subject {
+            organization: Guid::parse("11111111-2222-4333-8444-555555555555").expect("a GUID").into(),
+            unique_name: "fabrikam",
+            name,
+            scheme: Scheme::Https,
+            host: Host::parse("Gate.Fabrikam.example:8443").expect("a host"),
+            certification,
+        }
+    }
+
+    fn text(package: &Package, file: &str) -> String {
+        let (_, bytes) = package.files().find(|(name, _)| *name == file).expect("the file is there");
+        String::from_utf8(bytes.to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn the_package_is_right_for_its_organization() {
+        let package = for_organization(&subject("Fabrikam, Inc.", false));
+        let definition = Json::parse(&text(&package, DEFINITION_FILE)).expect("JSON");
+        assert_eq!(definition.text_of("host"), Some("gate.fabrikam.example:8443"));
+        assert_eq!(definition.at(&["info", "title"]).and_then(Json::text), Some("Streamgate Fabrikam Inc"));
+        let defaults = serde_json::to_string(&definition).expect("text");
+        let filled = r#""default":"11111111-2222-4333-8444-555555555555""#;
+        assert_eq!(defaults.matches(filled).count(), 7, "three bodies and four queries ask for an organization");
+        for (file, _) in package.files().filter(|(name, _)| *name != ICON_FILE) {
+            let text = text(&package, file);
+            assert!(!text.contains(PLACEHOLDER_HOST), "{file}");
+            assert!(!text.contains(SAMPLE_ORGANIZATION), "{file}");
+        }
+        let readme = text(&package, README_FILE);
+        assert!(readme.contains("Fabrikam, Inc.") && readme.contains("unique name `fabrikam`"), "{readme}");
+    }
+
+    #[test]
+    fn nothing_but_what_must_change_is_changed() {
+        let package = for_organization(&subject("Fabrikam", false));
+        let made = text(&package, DEFINITION_FILE);
+        let other = made.lines().filter(|line| !DEFINITION.lines().any(|it| it == *line)).count();
+        assert!(other < 40, "{other} lines differ");
+        assert_eq!(tree(DEFINITION).to_file(), DEFINITION, "the source is written as this module writes it");
+    }
+
+    #[test]
+    fn for_certification_people_type_their_address() {
+        let package = for_organization(&subject("Fabrikam", true));
+        let properties = text(&package, PROPERTIES_FILE);
+        assert!(properties.contains(r#""@connectionParameters('gatewayUrl')""#), "{properties}");
+        assert!(properties.contains(r#""stackOwner": "Streamgate""#), "{properties}");
+        assert!(!properties.contains("Optional") && !properties.contains("defaultValue"), "{properties}");
+        assert!(!text(&package, DEFINITION_FILE).contains("11111111-2222"));
+        assert!(package.files().all(|(name, _)| name != ENTRA_PROPERTIES_FILE));
+    }
+
+    #[test]
+    fn every_package_passes_the_lint() {
+        for name in ["Fabrikam", "Power Automate API", "", "株式会社", "a\u{7}`b`\n# c"] {
+            for certification in [false, true] {
+                let folder = tempfile::tempdir().expect("a folder");
+                for (file, bytes) in for_organization(&subject(name, certification)).files() {
+                    std::fs::write(folder.path().join(file), bytes).expect("written");
+                }
+                assert_eq!(lint::check(folder.path()).expect("read"), [], "{name} {certification}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_archive_is_readable_and_always_the_same() {
+        let package = for_organization(&subject("Fabrikam", false));
+        let archive = package.zip().expect("an archive");
+        assert_eq!(archive, package.zip().expect("an archive"));
+        let mut opened = zip::ZipArchive::new(Cursor::new(archive)).expect("readable");
+        assert_eq!(opened.len(), package.files().count());
+        for (name, bytes) in package.files() {
+            let mut there = Vec::new();
+            opened.by_name(name).expect("there").read_to_end(&mut there).expect("readable");
+            assert_eq!(there, bytes, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_host() {
+        for (text, host) in [("GATE.example.com", "gate.example.com"), ("10.0.0.1:80", "10.0.0.1:80"), (" a ", "a")] {
+            assert_eq!(Host::parse(text).expect(text).as_str(), host);
+        }
+        for (text, fault) in [
+            ("https://gate.example.com", NotAHost::Scheme),
+            ("gate.example.com/api", NotAHost::Path),
+            ("gate:0", NotAHost::Port),
+            ("gate:+1", NotAHost::Port),
+            ("gate:65536", NotAHost::Port),
+            ("gate:", NotAHost::Port),
+            ("", NotAHost::Name),
+            ("a b", NotAHost::Name),
+            ("-a.example", NotAHost::Name),
+            ("a..b", NotAHost::Name),
+            ("[::1]", NotAHost::Port),
+            ("a@b", NotAHost::Name),
+        ] {
+            assert_eq!(Host::parse(text), Err(fault), "{text}");
+        }
+    }
+}
