@@ -13,6 +13,7 @@ mod catalogue;
 mod command_line;
 mod crash;
 mod examples;
+mod independent;
 mod lifecycle;
 mod operation;
 mod readme;
