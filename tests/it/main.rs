@@ -15,6 +15,7 @@ mod connector;
 mod connector_commands;
 mod crash;
 mod examples;
+mod independent;
 mod lifecycle;
 mod operation;
 mod readme;
