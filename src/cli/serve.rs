@@ -163,6 +163,7 @@ impl Greeting {
         output.line(format!("Streamgate {} is listening.", env!("CARGO_PKG_VERSION")))?;
         output.line(format!("  public          {}", started.public_url))?;
         output.line(format!("  administration  {}", started.admin_url))?;
+        output.line(format!("  interface       {}/openapi", started.public_url))?;
         output.line(format!("  configuration   {}", started.configuration))?;
         if let Some(key) = key {
             output.line(format!("  development key {} (kept in {})", key.text, key.file.display()))?;
