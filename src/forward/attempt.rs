@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backoff;
+use super::breaker::{Breaker, BreakerRule};
 use super::clock::Now;
+use super::observer::TryOutcome;
 use crate::config::Effective;
 use crate::config::settings::DeliverySettings;
 use crate::domain::catalog::RoutingQueueName;
@@ -64,6 +66,32 @@ pub struct Ended {
     pub result: Result<(), Failure>,
     /// How long it took.
     pub seconds: f64,
+}
+
+impl Ended {
+    /// How it is counted.
+    pub fn counted(&self) -> TryOutcome {
+        match &self.result {
+            Ok(()) => TryOutcome::Delivered,
+            Err(Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_)) => TryOutcome::Permanent,
+            Err(
+                Failure::Delivery(DeliveryError::Temporary { .. } | DeliveryError::Gone { .. }) | Failure::Panicked,
+            ) => TryOutcome::Temporary,
+        }
+    }
+
+    /// Tells a circuit breaker what it says about the destination. `probe`: whether it was the breaker's own.
+    pub fn teach(&self, breaker: &mut Breaker, probe: bool, settings: &DeliverySettings, now: Instant) {
+        let rule = BreakerRule { failures: settings.breaker_failures, pause: settings.breaker_pause };
+        match &self.result {
+            Err(Failure::Delivery(
+                DeliveryError::Temporary { destination_down: true, .. } | DeliveryError::Gone { .. },
+            )) => breaker.failed(now, probe, rule),
+            Ok(()) | Err(Failure::Delivery(_)) => breaker.answered(),
+            Err(Failure::Damaged(_) | Failure::Panicked) if probe => breaker.probe_lost(now),
+            Err(Failure::Damaged(_) | Failure::Panicked) => {}
+        }
+    }
 }
 
 /// Why a try did not deliver.

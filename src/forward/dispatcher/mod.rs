@@ -14,16 +14,15 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::Nudge;
 use super::attempt::{self, Attempt, Ended, Failure};
-use super::breaker::{Allowance, BreakerRule, BreakerState};
+use super::breaker::{Allowance, BreakerState};
 use super::clock::{Clock, Now};
 use super::destination::{Connect, Destinations};
 use super::lane_memory::LaneMemory;
-use super::observer::{Observer, TryOutcome};
+use super::observer::Observer;
 use super::settling::{Settling, Unsettled};
 use super::threads::{Stopping, grace_of_stop};
 use crate::config::Effective;
 use crate::domain::catalog::RoutingQueueName;
-use crate::routing_queue::DeliveryError;
 use crate::store::{Outcome, Settled, Store, StoreError};
 
 /// The loop turns at least this often.
@@ -230,23 +229,11 @@ impl Dispatcher {
     fn conclude(&mut self, attempt: &Attempt, ended: &Ended, now: Now) {
         let name = &attempt.routing_queue;
         let settings = &self.effective.delivery;
-        let rule = BreakerRule { failures: settings.breaker_failures, pause: settings.breaker_pause };
         if let Some(destination) =
             self.destinations.get_mut(name).filter(|destination| destination.incarnation == attempt.incarnation)
         {
             let before = destination.breaker.state();
-            match &ended.result {
-                Err(Failure::Delivery(
-                    DeliveryError::Temporary { destination_down: true, .. } | DeliveryError::Gone { .. },
-                )) => {
-                    destination.breaker.failed(now.instant, attempt.probe, rule);
-                }
-                Ok(()) | Err(Failure::Delivery(_)) => destination.breaker.answered(),
-                Err(Failure::Damaged(_) | Failure::Panicked) if attempt.probe => {
-                    destination.breaker.probe_lost(now.instant);
-                }
-                Err(Failure::Damaged(_) | Failure::Panicked) => {}
-            }
+            ended.teach(&mut destination.breaker, attempt.probe, settings, now.instant);
             let after = destination.breaker.state();
             if before != after {
                 tracing::info!(routing_queue = %name, state = after.name(), "a destination's circuit breaker changed");
@@ -260,14 +247,7 @@ impl Dispatcher {
 
     fn report(&self, attempt: &Attempt, ended: &Ended, outcome: &Outcome) {
         let name = attempt.routing_queue.as_str();
-        let counted = match &ended.result {
-            Ok(()) => TryOutcome::Delivered,
-            Err(Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_)) => TryOutcome::Permanent,
-            Err(
-                Failure::Delivery(DeliveryError::Temporary { .. } | DeliveryError::Gone { .. }) | Failure::Panicked,
-            ) => TryOutcome::Temporary,
-        };
-        self.parts.observer.tried(name, counted, ended.seconds);
+        self.parts.observer.tried(name, ended.counted(), ended.seconds);
         let Err(reason) = &ended.result else { return };
         let (receipt, number) = (attempt.receipt, attempt.number);
         match outcome {

@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 
 use reqwest::Url;
 
-use crate::config::settings::DeliverySettings;
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::SubscriptionId;
 use crate::domain::time::Timestamp;
-use crate::forward::attempt::{Ended, Failure};
-use crate::forward::breaker::{Allowance, Breaker, BreakerRule};
+use crate::forward::breaker::{Allowance, Breaker};
 use crate::forward::clock::Now;
+use crate::routing_queue::RoutingQueue;
 use crate::routing_queue::http::{DeliveryClient, HttpRoutingQueue};
-use crate::routing_queue::{DeliveryError, RoutingQueue};
 use crate::store::Arrival;
 use crate::store::subscriptions::{Notice, Subscription};
 
@@ -134,18 +132,5 @@ impl Line {
     /// The client has changed.
     pub(super) fn hang_up(&mut self) {
         self.callback = None;
-    }
-
-    /// What a try says about the subscriber.
-    pub(super) fn learn(&mut self, ended: &Ended, probe: bool, settings: &DeliverySettings, now: Instant) {
-        let rule = BreakerRule { failures: settings.breaker_failures, pause: settings.breaker_pause };
-        match &ended.result {
-            Err(Failure::Delivery(
-                DeliveryError::Temporary { destination_down: true, .. } | DeliveryError::Gone { .. },
-            )) => self.breaker.failed(now, probe, rule),
-            Ok(()) | Err(Failure::Delivery(_)) => self.breaker.answered(),
-            Err(Failure::Damaged(_) | Failure::Panicked) if probe => self.breaker.probe_lost(now),
-            Err(Failure::Damaged(_) | Failure::Panicked) => {}
-        }
     }
 }

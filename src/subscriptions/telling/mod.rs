@@ -26,7 +26,7 @@ use crate::domain::ids::SubscriptionId;
 use crate::forward::attempt::{self, Ended, Failure};
 use crate::forward::clock::{Clock, Now};
 use crate::forward::fairness;
-use crate::forward::observer::{Observer, TryOutcome};
+use crate::forward::observer::Observer;
 use crate::forward::threads::{LoopHandle, Stopping, grace_of_stop};
 use crate::routing_queue::http::DeliveryClient;
 use crate::routing_queue::{DeliveryError, RoutingQueue};
@@ -329,7 +329,7 @@ impl Teller {
             },
             Try::Made(ended) => {
                 if let Some(line) = self.lines.get_mut(&subscription) {
-                    line.learn(&ended, probe, &self.effective.delivery, now.instant);
+                    ended.teach(&mut line.breaker, probe, &self.effective.delivery, now.instant);
                 }
                 if let Err(Failure::Delivery(DeliveryError::Gone { reason })) = &ended.result {
                     self.end(subscription, reason);
@@ -352,14 +352,7 @@ impl Teller {
 
     /// What becomes of a notice after a try.
     fn concluded(&self, notice: &Notice, ended: &Ended, now: Now) -> TriedEnd {
-        let counted = match &ended.result {
-            Ok(()) => TryOutcome::Delivered,
-            Err(Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_)) => TryOutcome::Permanent,
-            Err(
-                Failure::Delivery(DeliveryError::Temporary { .. } | DeliveryError::Gone { .. }) | Failure::Panicked,
-            ) => TryOutcome::Temporary,
-        };
-        self.parts.observer.tried(COUNTED_AS, counted, ended.seconds);
+        self.parts.observer.tried(COUNTED_AS, ended.counted(), ended.seconds);
         let number = notice.attempts.saturating_add(1);
         match attempt::outcome((number, notice.at), &ended.result, &self.effective.delivery, now) {
             Outcome::Delivered => TriedEnd::Told { at: now.wall },

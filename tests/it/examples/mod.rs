@@ -15,21 +15,10 @@ use streamgate::http::OPERATIONS;
 
 use crate::support::gateway::{Setup, TestGateway};
 use crate::support::raw::{Answer, exchange, request};
-use crate::support::records::{ORGANIZATION_ID, WORK_STREAM_ID, record_id};
+use crate::support::records::{ORGANIZATION_ID, PROPERTIES, WORK_STREAM_ID, record_id};
 
 /// The sample case.
 const RECORD_ID: &str = "5e1f0c9a-7b2d-ea11-a810-000d3a3be0a5";
-
-/// The seven properties of a record.
-const PROPERTIES: [&str; 7] = [
-    "organizationId",
-    "workStreamId",
-    "entityLogicalName",
-    "entitySetName",
-    "recordId",
-    "relationshipName",
-    "recordDetails",
-];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/examples")

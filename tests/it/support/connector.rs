@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use streamgate::http::{OPERATIONS, Operation};
 
 use super::raw::Answer;
+use super::records::PROPERTIES;
 
 /// The description.
 pub(crate) static CONNECTOR: LazyLock<Value> = LazyLock::new(|| {
@@ -104,15 +105,6 @@ pub(crate) fn check_notification(event: &Value) {
 fn as_described(operation: &Operation, body: Value) -> Value {
     let Value::Object(members) = body else { return body };
     let of_a_record = matches!(operation.id, "RouteRecord" | "ExplainRecord");
-    let known = [
-        "organizationId",
-        "workStreamId",
-        "entityLogicalName",
-        "entitySetName",
-        "recordId",
-        "relationshipName",
-        "recordDetails",
-    ];
     let renamed = members.into_iter().filter_map(|(name, value)| {
         if !of_a_record {
             return Some((name, value));
@@ -120,7 +112,7 @@ fn as_described(operation: &Operation, body: Value) -> Value {
         let camel = name[..1].to_ascii_lowercase() + &name[1..];
         let name = if camel == "liveWorkStreamId" { "workStreamId".to_owned() } else { camel };
         // Unknown properties are ignored, null counts as absent, and a string may hold the details.
-        if !known.contains(&&*name) || value.is_null() {
+        if !PROPERTIES.contains(&&*name) || value.is_null() {
             return None;
         }
         match value.as_str().filter(|_| name == "recordDetails") {

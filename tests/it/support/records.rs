@@ -10,6 +10,17 @@ pub(crate) const INSPECTION: &str = include_str!("../../fixtures/records/inspect
 pub(crate) const ORGANIZATION_ID: &str = "0f3b1c52-6d1e-4a0b-9a4e-3c1d7b8f2a10";
 pub(crate) const WORK_STREAM_ID: &str = "7c2e9d54-41a8-ea11-a812-000d3a579c31";
 
+/// The seven properties of a record.
+pub(crate) const PROPERTIES: [&str; 7] = [
+    "organizationId",
+    "workStreamId",
+    "entityLogicalName",
+    "entitySetName",
+    "recordId",
+    "relationshipName",
+    "recordDetails",
+];
+
 /// The body of an incident with this record ID and these raw details.
 pub(crate) fn incident(record_id: &str, details: &str) -> String {
     format!(

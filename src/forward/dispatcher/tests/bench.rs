@@ -14,7 +14,7 @@ use crate::domain::ids::ReceiptId;
 use crate::forward::clock::tests::ManualClock;
 use crate::routing_queue::testing::fake_store::FakeStore;
 use crate::routing_queue::testing::samples::{self, ACCEPTED_AT, receipt, record_of};
-use crate::routing_queue::{Delivery, RoutingQueue};
+use crate::routing_queue::{Delivery, DeliveryError, RoutingQueue};
 
 /// What a destination does with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
