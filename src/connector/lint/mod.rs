@@ -3,11 +3,11 @@
 //!
 //! | part | looks at |
 //! |---|---|
-//! | [`definition`] | the definition as a whole: version, size, title, description, host, security, references |
-//! | [`operations`] | each operation: name, texts, parameters, answers, the trigger |
-//! | [`schemas`] | each property: label, description, visibility, what OpenAPI 2.0 does not have |
-//! | [`choices`] | what fills drop-downs |
-//! | [`companions`] | the other files: properties, settings, icon, readme |
+//! | `definition` | the definition as a whole: version, size, title, description, host, security, references |
+//! | `operations` | each operation: name, texts, parameters, answers, the trigger |
+//! | `schemas` | each property: label, description, visibility, what OpenAPI 2.0 does not have |
+//! | `choices` | what fills drop-downs |
+//! | `companions` | the other files: properties, settings, icon, readme |
 //!
 //! The rules come from the templates, the pull request template and the reviewers' remarks in Microsoft's repository of
 //! connectors, and from the documentation of the extensions. What cannot be known here, such as whether a host answers,
