@@ -242,8 +242,9 @@ pub(super) async fn requeue_all(request: HttpRequest, desk: web::Data<Desk>) -> 
         let which = filter.dead_letters(&visit)?;
         let handled = desk.door.store().requeue(which.clone()).await?;
         count += handled.count;
+        // Page by page, so that what is done is in the trail whatever becomes of the rest.
+        note(&desk, &visit, (Action::Requeue, &which), (handled.count, None)).await?;
         if handled.next.is_none() {
-            note(&desk, &visit, (Action::Requeue, &which), (count, None)).await?;
             return Ok(requeued(count));
         }
         filter.after = handled.next;

@@ -7,7 +7,7 @@
 //! The types in [`settings`] are plain data that the other rooms read; how they came from TOML is known only here. The
 //! way of a file, in reading order: `sources` finds it, `source` reads and parses it, `raw` takes typed values from it
 //! (`keys` says which there are), `check` turns them into settings, `fault` tells what is wrong, `load` brings it all
-//! together. [`live`] holds what is effective, [`watch`] notices changes.
+//! together. What comes as JSON is read as strictly ([`strict`]). [`live`] holds what is effective, [`watch`] notices changes.
 
 mod check;
 mod fault;
@@ -21,6 +21,7 @@ pub mod settings;
 mod source;
 mod sources;
 pub mod stored;
+pub mod strict;
 pub mod submission;
 pub mod view;
 pub mod watch;

@@ -3,12 +3,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Exit, Failure, exact_json};
+use super::{Exit, Failure};
+use crate::config::strict;
 
 /// The condition of a rule, from `--when` or from one or several `--if`.
 pub(super) fn condition(when: Option<&str>, ifs: &[String], join: &str) -> Result<Option<Value>, Failure> {
     if let Some(when) = when {
-        let parsed = exact_json::parse(when);
+        let parsed = strict::parse(when.as_bytes());
         return parsed.map(Some).map_err(|fault| Failure::new(Exit::Usage, format!("--when {fault}")));
     }
     let mut conditions = ifs.iter().map(|text| comparison(text)).collect::<Result<Vec<_>, _>>()?;
@@ -81,7 +82,7 @@ fn scalar(text: &str) -> Result<Value, Failure> {
     match serde_json::from_str(text) {
         Ok(Value::Null | Value::Object(_)) | Err(_) => Ok(Value::from(text)),
         Ok(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-            exact_json::parse(text).map_err(|fault| Failure::new(Exit::Usage, format!("--if: {fault}")))
+            strict::parse(text.as_bytes()).map_err(|fault| Failure::new(Exit::Usage, format!("--if {fault}")))
         }
     }
 }

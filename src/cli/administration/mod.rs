@@ -18,7 +18,6 @@ pub(super) mod variables;
 pub(super) mod work_streams;
 
 mod condition;
-mod exact_json;
 mod fields;
 mod toml_form;
 
@@ -31,6 +30,7 @@ use serde_json::{Map, Value};
 use super::client::{Answer, Client, ClientArgs, Listener, fault_in_words};
 use super::output::{Output, columns, printable};
 use super::{Exit, Failure};
+use crate::config::strict;
 use crate::domain::ids::Guid;
 
 /// The administration of a running gateway, as commands see it.
@@ -319,9 +319,8 @@ pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, Failure> {
 
 /// JSON from a file, or from standard input where it is `-`.
 pub(super) fn read_json(file: &Path) -> Result<Value, Failure> {
-    let wrong = |fault: String| Failure::new(Exit::Usage, format!("{}: {fault}", file.display()));
-    let text = String::from_utf8(read_bytes(file)?).map_err(|_| wrong("is not UTF-8 text".to_owned()))?;
-    exact_json::parse(&text).map_err(wrong)
+    let wrong = |fault| Failure::new(Exit::Usage, format!("{} {fault}", file.display()));
+    strict::parse(&read_bytes(file)?).map_err(wrong)
 }
 
 /// A JSON object from a file.
