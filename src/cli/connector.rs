@@ -10,7 +10,9 @@ use super::output::Output;
 use super::{Exit, Failure};
 use crate::config::{Config, Overrides};
 use crate::connector::lint;
-use crate::connector::package::{DEFINITION_FILE, Host, Package, Scheme, Subject, for_organization};
+use crate::connector::package::{
+    DEFINITION_FILE, FILES, Host, Package, Scheme, Subject, for_organization, is_filled_in, is_ours,
+};
 use crate::domain::catalog::Organization;
 use crate::domain::ids::Guid;
 
@@ -81,14 +83,21 @@ fn export(args: &ExportArgs, output: &Output) -> Result<Exit, Failure> {
         host: host.clone(),
         certification: args.certification,
     });
-    write(&package, &args.out)?;
-    let files: Vec<String> = package.files().map(|(name, _)| args.out.join(name).display().to_string()).collect();
+    let kept = write(&package, &args.out)?;
+    let paths = |names: &[&str]| names.iter().map(|name| args.out.join(name).display().to_string()).collect::<Vec<_>>();
+    let files = paths(&package.files().map(|(name, _)| name).filter(|name| !kept.contains(name)).collect::<Vec<_>>());
+    let kept = paths(&kept);
     if output.is_json() {
         let address = format!("{}://{host}", scheme.as_str());
-        output.json(&json!({ "organization": &*organization.unique_name, "gateway": address, "files": files }))?;
+        output.json(
+            &json!({ "organization": &*organization.unique_name, "gateway": address, "files": files, "kept": kept }),
+        )?;
         return Ok(Exit::Done);
     }
     files.iter().try_for_each(|file| output.line(file))?;
+    kept.iter().try_for_each(|file| {
+        output.note(format!("{file} is from an earlier export and stays as it is: it may hold what you put into it"))
+    })?;
     output.note(format!(
         "The connector of {} at {}://{host}. Import {}: docs/power-automate.md",
         organization.unique_name,
@@ -140,23 +149,34 @@ fn is_this_machine(host: &Host) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Writes the files. A folder in which something else is stays as it is.
-fn write(package: &Package, folder: &Path) -> Result<(), Failure> {
+/// Writes the files, into an empty folder or over an earlier export. Answers which stay as they are, since somebody has put
+/// something into them.
+fn write(package: &Package, folder: &Path) -> Result<Vec<&'static str>, Failure> {
     let failed = |what: &Path| {
         let what = what.display().to_string();
         move |fault: std::io::Error| Failure::new(Exit::Refused, format!("{what}: {fault}"))
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     let is_empty = std::fs::read_dir(folder).map_err(failed(folder))?.next().is_none();
-    if !is_empty && !folder.join(DEFINITION_FILE).exists() {
+    let is_earlier = || std::fs::read(folder.join(DEFINITION_FILE)).is_ok_and(|there| is_ours(&there));
+    if !is_empty && !is_earlier() {
         let message = format!("{} has something else in it; choose an empty folder with --out", folder.display());
         return Err(Failure::new(Exit::Refused, message));
     }
-    for (name, bytes) in package.files() {
+    let mut kept = Vec::new();
+    for name in FILES {
         let file = folder.join(name);
-        std::fs::write(&file, bytes).map_err(failed(&file))?;
+        let made = package.files().find(|(it, _)| *it == name).map(|(_, bytes)| bytes);
+        match (made, std::fs::read(&file)) {
+            (Some(made), Ok(there)) if there == made => {}
+            (_, Ok(there)) if is_filled_in(name, &there) => kept.push(name),
+            (Some(made), _) => std::fs::write(&file, made).map_err(failed(&file))?,
+            // Of an earlier export of the other variant.
+            (None, Ok(_)) => std::fs::remove_file(&file).map_err(failed(&file))?,
+            (None, Err(_)) => {}
+        }
     }
-    Ok(())
+    Ok(kept)
 }
 
 fn check(folder: &Path, output: &Output) -> Result<Exit, Failure> {

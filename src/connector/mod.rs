@@ -11,6 +11,7 @@
 //! [`lint`] holds a package to the rules of Microsoft's reviewers and wizards that no schema knows. Nothing here reads a
 //! configuration or speaks HTTP: who asks says for which organization and host.
 
+mod host;
 pub mod json;
 pub mod lint;
 pub mod openapi3;

@@ -158,7 +158,7 @@ fn callbacks(subscribe: &Json, notification: &Json) -> Json {
                 header("webhook-timestamp", "Seconds since 1970, when this try was sent."),
                 header(
                     "webhook-signature",
-                    "`v1,` and the HMAC-SHA256, under the subscription's secret, of ID, timestamp and body.",
+                    "The letters v1, a comma, and the base64 of the HMAC-SHA256 of ID, timestamp and body under the subscription's secret.",
                 ),
             ]
             .into(),

@@ -4,7 +4,6 @@
 //! field that asks for it; the lines of the readme that say whose package it is. For certification nothing is filled in
 //! for an organization, since one connector then serves everybody: people type the address of their own gateway.
 
-use std::fmt;
 use std::io::{self, Cursor, Write as _};
 
 use zip::write::SimpleFileOptions;
@@ -13,6 +12,8 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 use super::json::Json;
 use super::{DEFINITION, ICON, PLACEHOLDER_HOST, PROPERTIES, PROPERTIES_ENTRA, README, SETTINGS, title};
 use crate::domain::ids::OrganizationId;
+
+pub use super::host::{Host, NotAHost};
 
 /// The file with the operations.
 pub const DEFINITION_FILE: &str = "apiDefinition.swagger.json";
@@ -27,6 +28,12 @@ pub const ICON_FILE: &str = "icon.png";
 /// The readme.
 pub const README_FILE: &str = "readme.md";
 
+/// Every file that a package may have.
+pub const FILES: [&str; 6] =
+    [DEFINITION_FILE, PROPERTIES_FILE, ENTRA_PROPERTIES_FILE, SETTINGS_FILE, ICON_FILE, README_FILE];
+
+/// The client ID that stands where a registration in Entra is to be filled in.
+const NO_CLIENT: &str = "\"00000000-0000-0000-0000-000000000000\"";
 /// The organization in the examples of the source.
 const SAMPLE_ORGANIZATION: &str = "0f3b1c52-6d1e-4a0b-9a4e-3c1d7b8f2a10";
 /// The line of the readme that says whose package it is.
@@ -70,71 +77,6 @@ impl Scheme {
     }
 }
 
-/// A host as the definition takes it: a name or an IPv4 address, perhaps with a port; no scheme and no path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host(Box<str>);
-
-/// Why a text is no host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotAHost {
-    /// It begins with `https://` or the like.
-    #[error("has a scheme: write the host alone, such as `gateway.contoso.com`")]
-    Scheme,
-    /// There is a path behind it.
-    #[error("has a path: write the host alone, such as `gateway.contoso.com`")]
-    Path,
-    /// The port is none.
-    #[error("has a port that is no number from 1 to 65535")]
-    Port,
-    /// Something else in it is wrong.
-    #[error("is no host: letters, digits, hyphens and dots, and perhaps a port, such as `gateway.contoso.com:8443`")]
-    Name,
-}
-
-impl Host {
-    /// Reads a host, in any case.
-    ///
-    /// # Errors
-    /// Says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, NotAHost> {
-        let text = text.trim().to_ascii_lowercase();
-        if text.contains("://") {
-            return Err(NotAHost::Scheme);
-        }
-        if text.contains('/') {
-            return Err(NotAHost::Path);
-        }
-        let (name, port) = text.split_once(':').map_or((text.as_str(), None), |(name, port)| (name, Some(port)));
-        if port.is_some_and(|port| {
-            !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().unwrap_or(0) == 0
-        }) {
-            return Err(NotAHost::Port);
-        }
-        let is_label = |label: &str| {
-            !label.is_empty()
-                && label.len() <= 63
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        };
-        if name.len() > 253 || !name.split('.').all(is_label) {
-            return Err(NotAHost::Name);
-        }
-        Ok(Self(text.into_boxed_str()))
-    }
-
-    /// The host as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The files of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
@@ -167,6 +109,24 @@ impl Package {
             archive.write_all(bytes)?;
         }
         Ok(archive.finish()?.into_inner())
+    }
+}
+
+/// Whether this is a definition of ours, and so its folder a package of ours, edited or not.
+pub fn is_ours(definition: &[u8]) -> bool {
+    let read = std::str::from_utf8(definition).ok().and_then(|text| Json::parse(text).ok());
+    let route = read.as_ref().and_then(|tree| tree.at(&["paths", "/api/v1/records", "post"]));
+    route.and_then(|route| route.text_of("operationId")) == Some("RouteRecord")
+}
+
+/// Whether a file of a package of ours holds what somebody put into it as they were told to: a registration in Entra, or
+/// the settings that Microsoft's command line has written.
+pub fn is_filled_in(name: &str, bytes: &[u8]) -> bool {
+    let has = |text: &str| String::from_utf8_lossy(bytes).contains(text);
+    match name {
+        ENTRA_PROPERTIES_FILE => !has(NO_CLIENT),
+        SETTINGS_FILE => has("\"connectorId\"") || has("\"environment\""),
+        _ => false,
     }
 }
 
@@ -381,25 +341,22 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_a_host() {
-        for (text, host) in [("GATE.example.com", "gate.example.com"), ("10.0.0.1:80", "10.0.0.1:80"), (" a ", "a")] {
-            assert_eq!(Host::parse(text).expect(text).as_str(), host);
+    fn a_package_of_ours_is_known_by_its_definition() {
+        assert!(is_ours(for_organization(&subject("Fabrikam", false)).definition()));
+        for other in ["", "{}", r#"{"paths":{"/api/v1/records":{"post":{"operationId":"CreateRecord"}}}}"#] {
+            assert!(!is_ours(other.as_bytes()), "{other}");
         }
-        for (text, fault) in [
-            ("https://gate.example.com", NotAHost::Scheme),
-            ("gate.example.com/api", NotAHost::Path),
-            ("gate:0", NotAHost::Port),
-            ("gate:+1", NotAHost::Port),
-            ("gate:65536", NotAHost::Port),
-            ("gate:", NotAHost::Port),
-            ("", NotAHost::Name),
-            ("a b", NotAHost::Name),
-            ("-a.example", NotAHost::Name),
-            ("a..b", NotAHost::Name),
-            ("[::1]", NotAHost::Port),
-            ("a@b", NotAHost::Name),
-        ] {
-            assert_eq!(Host::parse(text), Err(fault), "{text}");
+    }
+
+    #[test]
+    fn what_comes_out_is_not_filled_in() {
+        let package = for_organization(&subject("Fabrikam", false));
+        for (name, bytes) in package.files() {
+            assert!(!is_filled_in(name, bytes) && FILES.contains(&name), "{name}");
         }
+        let registered =
+            text(&package, ENTRA_PROPERTIES_FILE).replace(NO_CLIENT, "\"5f0c1d9e-8b7a-4432-9c1d-0e2f3a4b5c6d\"");
+        assert!(is_filled_in(ENTRA_PROPERTIES_FILE, registered.as_bytes()));
+        assert!(is_filled_in(SETTINGS_FILE, br#"{"connectorId": "shared_streamgate"}"#));
     }
 }

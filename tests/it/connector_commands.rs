@@ -51,7 +51,30 @@ fn the_sample_organization_s_package_is_right_as_it_comes() {
     let certified = connector(&["export", "--host", "gateway.contoso.com", "--out", out, "--certification"]);
     assert_eq!(certified.status.code(), Some(0), "{certified:?}");
     assert!(definition(&folder)["definitions"]["Record"]["properties"]["organizationId"].get("default").is_none());
+    assert!(!folder.join("apiProperties.entra.json").exists(), "a certified connector brings no registration along");
     assert_eq!(connector(&["check", out]).status.code(), Some(0));
+}
+
+#[test]
+fn what_was_put_into_an_earlier_export_stays_and_foreign_packages_do_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().to_str().expect("a path");
+    let export = || connector(&["export", "--host", "gateway.contoso.com", "--out", out]);
+    assert_eq!(export().status.code(), Some(0));
+    let settings = r#"{"connectorId": "shared_streamgate", "apiDefinition": "apiDefinition.swagger.json"}"#;
+    std::fs::write(folder.path().join("settings.json"), settings).expect("written");
+    std::fs::write(folder.path().join("readme.md"), "edited").expect("written");
+    let again = export();
+    assert!(text(&again.stderr).contains("settings.json is from an earlier export and stays"), "{again:?}");
+    let now = |file: &str| std::fs::read_to_string(folder.path().join(file)).expect("readable");
+    assert_eq!(now("settings.json"), settings);
+    assert!(now("readme.md").starts_with("# Streamgate"), "what nobody is asked to fill in is made anew");
+
+    let foreign = r#"{"swagger": "2.0", "paths": {}}"#;
+    std::fs::write(folder.path().join("apiDefinition.swagger.json"), foreign).expect("written");
+    let refused = export();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert_eq!(now("apiDefinition.swagger.json"), foreign);
 }
 
 #[test]
