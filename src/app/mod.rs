@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use actix_web::middleware::from_fn;
 use actix_web::web;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 pub use development::DevelopmentKey;
 
@@ -56,7 +56,7 @@ pub struct App {
     admin: TcpListener,
     development_key: Option<DevelopmentKey>,
     _watch: WatchGuard,
-    background: Runtime,
+    background: Background,
 }
 
 /// Why a gateway cannot start.
@@ -120,12 +120,7 @@ impl App {
             Arc::new(SqliteCatalog::open(&process.data_dir, process.store.disk_reserve_bytes)?);
         // Again, now that nobody else can change it: the gateway before may have done so since the configuration was read.
         let config = config.over(catalog.load().map_err(BuildError::Catalog)?)?;
-        let background = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("background")
-            .enable_all()
-            .build()
-            .map_err(|cause| BuildError::System { what: "the background runtime", cause })?;
+        let background = Background::start()?;
         let development_key = development_key(&config, &process)?;
         let metrics = Arc::new(Metrics::new());
         let remembered = Arc::clone(&catalog);
@@ -152,12 +147,12 @@ impl App {
             dead_letters: process.retention.dead_letters,
         })
         .map_err(|cause| BuildError::System { what: "what tells subscribers", cause })?;
-        trail::forget(background.handle(), Arc::clone(&catalog), process.retention.audit);
+        trail::forget(&background.handle, Arc::clone(&catalog), process.retention.audit);
         let door = web::Data::new(Door::new(
             &process,
             DoorParts {
                 live: Arc::clone(&live),
-                jwks: JwksService::new(background.handle().clone()),
+                jwks: JwksService::new(background.handle.clone()),
                 development_key: development_key.as_ref().map(|key| key.settings.clone()),
                 intake: Intake::new(Arc::clone(&store), nudging(nudge, &subscriptions)),
                 store: Arc::clone(&store),
@@ -239,6 +234,7 @@ impl App {
         })?;
         let (public_handle, admin_handle) = (public.handle(), admin.handle());
         let grace = self.process.limits.shutdown_grace;
+        let subscriptions = Arc::clone(self.door.subscriptions());
         let (door, forwarder, teller, store) = (self.door, self.forwarder, self.teller, self.store);
         let stop = async move {
             shutdown.await;
@@ -247,11 +243,12 @@ impl App {
             public_handle.stop(true).await;
             let grace = grace.min(Duration::from_secs(2));
             tokio::join!(forwarder.stop(grace), teller.stop(grace));
+            subscriptions.close();
             store.close().await;
             admin_handle.stop(true).await;
         };
         let (public_end, admin_end, ()) = tokio::join!(public, admin, stop);
-        self.background.shutdown_background();
+        drop(self.background);
         public_end.and(admin_end)
     }
 }
@@ -259,6 +256,33 @@ impl App {
 /// Installs the one crypto provider of the process; every TLS client needs it. That it is installed already is no fault.
 pub fn install_crypto_provider() {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// A runtime for what runs beside everything else. It ends without being waited for, also where a start fails half way:
+/// to wait is not allowed within another runtime.
+struct Background {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Background {
+    fn start() -> Result<Self, BuildError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("background")
+            .enable_all()
+            .build()
+            .map_err(|cause| BuildError::System { what: "the background runtime", cause })?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Who is subscribed, going on where it stood.

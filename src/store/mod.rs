@@ -68,8 +68,8 @@ pub trait Store: Send + Sync + 'static {
     fn since(&self, number: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Arrival>, StoreError>>;
 
     /// Says which records somebody still needs whole: this one and all that came after. Their details are not let go and
-    /// they are not deleted, unless the disk is full. `None`: nobody needs any. Counts from now on, until it is said
-    /// again or the store is closed.
+    /// they are not deleted, unless the disk is full. `None`: nobody needs any. Until it is said for the first time, every
+    /// record is needed.
     fn keep_from(&self, number: Option<u64>);
 
     /// Makes a waiting record pending again, due at once, its attempts counted on. Answers whether it waited: one that

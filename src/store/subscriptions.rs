@@ -46,11 +46,12 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     /// When it cannot be read.
     fn position(&self) -> Result<u64, StoreError>;
 
-    /// Takes the position back to the newest record there is, where the records were taken back to an earlier state.
+    /// Takes the position back to the newest record there is, where the records were taken back to an earlier state, and
+    /// drops what is about records after it. Answers how many notices and dead letters that were.
     ///
     /// # Errors
     /// Nothing has changed then.
-    fn rewind(&self, newest: u64) -> Result<(), StoreError>;
+    fn rewind(&self, newest: u64) -> Result<u64, StoreError>;
 
     /// Puts notices down, and that this was done up to a record.
     ///
@@ -99,6 +100,12 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     /// # Errors
     /// Nothing has changed then.
     fn discard(&self, id: &SubscriptionId) -> Result<u64, StoreError>;
+
+    /// Folds the log into the file, so that the file alone is all of it. Further calls are possible.
+    ///
+    /// # Errors
+    /// Nothing is lost then.
+    fn close(&self) -> Result<(), StoreError>;
 
     /// Forgets dead letters and ended subscriptions that are older. Answers how many dead letters, at most so many at
     /// once.

@@ -100,12 +100,8 @@ impl Subscriptions {
         let newest = records.stats().high_water_mark;
         let position = kept.position()?;
         if position > newest {
-            tracing::warn!(
-                position,
-                newest,
-                "the records are older than what subscribers were told; going on from here"
-            );
-            kept.rewind(newest)?;
+            let dropped = kept.rewind(newest)?;
+            tracing::warn!(position, newest, dropped, "the records are older than what subscribers were told");
         }
         let known: Known =
             kept.load()?.into_iter().map(|subscription| (subscription.id, Arc::new(subscription))).collect();
@@ -340,9 +336,16 @@ impl Subscriptions {
         Ok(())
     }
 
+    /// Nothing more will be told: what is written is folded into one file. Blocks on the disk.
+    pub fn close(&self) {
+        if let Err(fault) = self.kept.close() {
+            tracing::warn!(%fault, "the subscriptions are kept, but in two files; copy both");
+        }
+    }
+
     /// What is due may have changed: everybody is looked after anew.
     fn stir(&self) {
-        self.stirred.fetch_add(1, Ordering::Relaxed);
+        self.stirred.fetch_add(1, Ordering::Release);
         self.nudge.nudge();
     }
 

@@ -248,3 +248,23 @@ fn kill_9_in_the_middle_and_everything_accepted_is_told() {
     });
     assert_eq!(told, accepted);
 }
+
+#[test]
+fn a_start_without_its_subscriptions_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_configuration(folder.path(), &setup());
+    let gateway = Process::start(folder.path(), None);
+    assert_eq!(gateway.terminate(), Some(0));
+    let file = folder.path().join("data/subscriptions.db");
+    std::fs::remove_file(&file).expect("it was there");
+    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_streamgate"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+        .arg(folder.path().join("streamgate.toml"))
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .output()
+        .expect("ran");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(5), "{told}");
+    assert!(told.contains("subscriptions.db is missing") && !told.contains("panicked"), "{told}");
+}

@@ -22,6 +22,8 @@ pub(crate) struct FakeStore {
     pub(crate) lease_calls: AtomicUsize,
     /// Settling fails while this is set.
     pub(crate) settling_fails: AtomicBool,
+    /// What happens while it is read what arrived, once.
+    pub(crate) while_reading: Mutex<Option<BoxFuture<'static, ()>>>,
     /// From which record on details are wanted.
     pub(crate) kept_from: Mutex<Option<u64>>,
     /// The next look at the lanes panics.
@@ -227,13 +229,19 @@ impl Store for FakeStore {
     }
 
     fn since(&self, number: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Arrival>, StoreError>> {
-        let kept = self.kept.lock().unwrap();
-        let all = (1..).zip(&kept.rows).map(|(number, row)| {
-            let (receipt, lane) = (row.record.receipt, samples::lane_of(&row.record));
-            Arrival { number, receipt, lane }
-        });
-        let arrivals = all.filter(|arrival| arrival.number > number).take(limit).collect();
-        async { Ok(arrivals) }.boxed()
+        let meanwhile = self.while_reading.lock().unwrap().take();
+        async move {
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+            let kept = self.kept.lock().unwrap();
+            let all = (1..).zip(&kept.rows).map(|(number, row)| {
+                let (receipt, lane) = (row.record.receipt, samples::lane_of(&row.record));
+                Arrival { number, receipt, lane }
+            });
+            Ok(all.filter(|arrival| arrival.number > number).take(limit).collect())
+        }
+        .boxed()
     }
 
     fn keep_from(&self, number: Option<u64>) {

@@ -34,7 +34,8 @@ pub(super) struct Wanted(Arc<AtomicI64>);
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self(Arc::new(AtomicI64::new(i64::MAX)))
+        // Whoever needs some may not have come to say so yet.
+        Self(Arc::new(AtomicI64::new(0)))
     }
 }
 

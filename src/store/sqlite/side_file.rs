@@ -124,6 +124,19 @@ impl SideFile {
         Err(StoreError::Full { free_bytes, reserve_bytes: self.reserve_bytes })
     }
 
+    /// Folds a write-ahead log into the file, which alone is all of it then.
+    pub(super) fn fold_log(&self) -> Result<(), StoreError> {
+        let held = self.held();
+        match &held.broken {
+            // After a failed write nothing may be folded in: what is there is for the next start to judge.
+            Some(cause) => Err(StoreError::Broken { cause: cause.clone() }),
+            None => held
+                .conn
+                .query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))
+                .map_err(|fault| StoreError::Engine(Box::new(fault))),
+        }
+    }
+
     /// Does something in one transaction, unless an earlier one left the file in an unknown state.
     pub(super) fn transact<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let mut held = self.held();

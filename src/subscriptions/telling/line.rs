@@ -109,10 +109,11 @@ impl Line {
     }
 
     /// When there may be something to do by itself.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next(&self, concurrency: usize, now: Instant) -> Option<Instant> {
         match self.breaker.allowance(now) {
             Allowance::Nothing(until) => until.max(self.sleeps_until),
             // What is under way ends by itself, and wakes the loop then.
+            Allowance::All if self.under_way.len() >= concurrency => None,
             Allowance::All | Allowance::Probe => self.sleeps_until,
         }
     }

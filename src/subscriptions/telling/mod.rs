@@ -113,6 +113,12 @@ struct Teller {
     position: Option<u64>,
     /// When that was last written down.
     noted: Instant,
+    /// Whether there is more to look at, at once.
+    more: bool,
+    /// Whether the disk was full the last time.
+    is_full: bool,
+    /// After it was: when to put down again.
+    put_down_again: Option<Instant>,
     /// After the store failed: when it is asked again.
     again: Option<Instant>,
     forget_at: Instant,
@@ -135,6 +141,9 @@ impl Teller {
             tried_since: now,
             position: None,
             noted: now,
+            more: false,
+            is_full: false,
+            put_down_again: None,
             again: None,
             forget_at: now,
         }
@@ -181,9 +190,13 @@ impl Teller {
         if self.is_time_to_write(now) && !self.write_down() {
             return;
         }
+        self.more = false;
         if !self.lines.is_empty() {
-            if let Err(fault) = self.put_down().await {
-                return self.pause_for(&fault, "could not tell what arrived");
+            match self.put_down().await {
+                Ok(more) => (self.more, self.is_full) = (more, false),
+                // What is there is told all the same: that is what makes room.
+                Err(fault @ StoreError::Full { .. }) => self.note_full(&fault),
+                Err(fault) => return self.pause_for(&fault, "could not tell what arrived"),
             }
             if let Err(fault) = self.tell(now) {
                 return self.pause_for(&fault, "could not say who is to be told");
@@ -196,6 +209,15 @@ impl Teller {
         self.forget(now);
     }
 
+    /// The disk is full, which is said once.
+    fn note_full(&mut self, fault: &StoreError) {
+        if !self.is_full {
+            tracing::warn!(%fault, "who is to be told of what arrives now cannot be written down; it waits for room");
+        }
+        self.is_full = true;
+        self.put_down_again = Some(self.parts.clock.now().instant + STORE_PAUSE);
+    }
+
     fn pause_for(&mut self, fault: &StoreError, what: &'static str) {
         tracing::warn!(fault = fault as &dyn std::error::Error, "the store {what}; subscribers wait");
         self.again = Some(self.parts.clock.now().instant + STORE_PAUSE);
@@ -203,7 +225,7 @@ impl Teller {
 
     /// Brings the lines in step with who is subscribed.
     fn follow(&mut self) {
-        let stirred = self.parts.subscriptions.stirred.load(Ordering::Relaxed);
+        let stirred = self.parts.subscriptions.stirred.load(Ordering::Acquire);
         if stirred == self.stirred && self.position.is_some() {
             return;
         }
@@ -218,39 +240,44 @@ impl Teller {
         }
     }
 
-    /// Puts down notices for what arrived.
-    async fn put_down(&mut self) -> Result<(), StoreError> {
+    /// Puts down whom some of what arrived concerns. Answers whether there is more.
+    async fn put_down(&mut self) -> Result<bool, StoreError> {
         let kept = Arc::clone(&self.parts.subscriptions.kept);
         let records = Arc::clone(&self.parts.subscriptions.records);
-        loop {
-            let position = match self.position {
-                // Asked anew where nobody was subscribed before: then it has jumped.
-                Some(position) if self.lines.values().all(|line| line.subscription.after <= position) => position,
-                Some(_) | None => block_in_place(|| kept.position())?,
-            };
-            self.position = Some(position);
-            if records.stats().high_water_mark <= position {
-                return Ok(());
-            }
-            let arrivals = records.since(position, ARRIVALS).await?;
-            let Some(through) = arrivals.last().map(|arrival| arrival.number) else { return Ok(()) };
-            let at = self.parts.clock.now().wall;
-            let mut notices = Vec::new();
-            for arrival in &arrivals {
-                for line in self.lines.values_mut().filter(|line| line.is_for(arrival)) {
-                    line.wake();
-                    let (subscription, number, receipt) = (line.subscription.id, arrival.number, arrival.receipt);
-                    notices.push(NewNotice { subscription, number, receipt, at });
-                }
-            }
-            let now = self.parts.clock.now().instant;
-            if !notices.is_empty() || now.saturating_duration_since(self.noted) >= NOTE_AFTER {
-                block_in_place(|| kept.put_down(through, &notices))?;
-                self.noted = now;
-            }
-            self.parts.subscriptions.seen.store(through, Ordering::Relaxed);
-            self.position = Some(through);
+        let now = self.parts.clock.now();
+        if self.put_down_again.is_some_and(|again| again > now.instant) {
+            return Ok(false);
         }
+        self.put_down_again = None;
+        let position = match self.position {
+            // Asked anew where nobody was subscribed before: then it has jumped.
+            Some(position) if self.lines.values().all(|line| line.subscription.after <= position) => position,
+            Some(_) | None => block_in_place(|| kept.position())?,
+        };
+        self.position = Some(position);
+        if records.stats().high_water_mark <= position {
+            return Ok(false);
+        }
+        let arrivals = records.since(position, ARRIVALS).await?;
+        let Some(through) = arrivals.last().map(|arrival| arrival.number) else { return Ok(false) };
+        // Now, and not before they were read: whoever was told that it is subscribed before one of these was sent is known
+        // by now.
+        self.follow();
+        let mut notices = Vec::new();
+        for arrival in &arrivals {
+            for line in self.lines.values_mut().filter(|line| line.is_for(arrival)) {
+                line.wake();
+                let (subscription, number, receipt) = (line.subscription.id, arrival.number, arrival.receipt);
+                notices.push(NewNotice { subscription, number, receipt, at: now.wall });
+            }
+        }
+        if !notices.is_empty() || now.instant.saturating_duration_since(self.noted) >= NOTE_AFTER {
+            block_in_place(|| kept.put_down(through, &notices))?;
+            self.noted = now.instant;
+        }
+        self.parts.subscriptions.seen.store(through, Ordering::Relaxed);
+        self.position = Some(through);
+        Ok(arrivals.len() >= ARRIVALS)
     }
 
     /// Starts the tries that are due and have room.
@@ -276,7 +303,10 @@ impl Teller {
             if new.len() < room {
                 line.sleep_until(due.next, now);
             }
-            let Some(callback) = line.callback(&client) else { continue };
+            let Some(callback) = line.callback(&client) else {
+                tracing::error!(subscription = %id, "the callback of a subscription cannot be read; it is told nothing");
+                continue;
+            };
             self.served_last = Some(id);
             for notice in new {
                 if probe {
@@ -421,9 +451,15 @@ impl Teller {
 
     /// Waits until there may be something to do.
     async fn wake(&mut self) {
+        if self.more && self.again.is_none() {
+            return tokio::task::yield_now().await;
+        }
         let now = self.parts.clock.now().instant;
+        let concurrency = self.effective.subscriptions.concurrency.get();
         let write_at = (!self.tried.is_empty()).then(|| self.tried_since + WRITE_AFTER);
-        let next = self.lines.values().filter_map(|line| line.next(now)).chain(self.again).chain(write_at).min();
+        let due = self.lines.values().filter_map(|line| line.next(concurrency, now));
+        // While the store rests, nothing else is worth waking for.
+        let next = self.again.filter(|again| *again > now).or_else(|| due.chain(write_at).min());
         let pause = next.map_or(TICK, |next| next.saturating_duration_since(now).clamp(REST, TICK));
         let nudge = self.parts.subscriptions.nudge.clone();
         let nudged = async {

@@ -154,6 +154,30 @@ async fn who_subscribed_is_told_of_what_arrives_from_then_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_subscribes_while_arrivals_are_read_misses_nothing() {
+    let mut bench = Bench::new();
+    let (first, second) = (receiver(ResponseTemplate::new(200)).await, receiver(ResponseTemplate::new(200)).await);
+    bench.subscribe(&first.uri(), None).await;
+    bench.arrive(1..=1);
+    let (subscriptions, records) = (Arc::clone(&bench.subscriptions), Arc::clone(&bench.records));
+    let (effective, url) = (Arc::clone(&bench.effective), second.uri());
+    *bench.records.while_reading.lock().unwrap() = Some(Box::pin(async move {
+        let asked = Asked {
+            organization: samples::organization_id(1),
+            queue: None,
+            work_stream: None,
+            callback_url: url,
+            secret: None,
+        };
+        subscriptions.subscribe(&effective, &caller(), asked).await.unwrap();
+        // Sent after the answer, and read with what was there before.
+        records.add(samples::record(2));
+    }));
+    bench.settle().await;
+    assert_eq!((told(&first).await, told(&second).await), (ids(1..=2), ids(2..=2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_told_before_a_crash_is_told_after_it() {
     let mut bench = Bench::new();
     let server = receiver(ResponseTemplate::new(200)).await;

@@ -134,14 +134,14 @@ impl SubscriptionStore for SqliteSubscriptions {
         Ok(self.0.read(position).map_err(read_error)?.cast_unsigned())
     }
 
-    fn rewind(&self, newest: u64) -> Result<(), StoreError> {
+    fn rewind(&self, newest: u64) -> Result<u64, StoreError> {
         let newest = signed(newest);
         self.0.transact(|conn| {
             conn.execute("update meta set position = min(position, ?1)", [newest])?;
             conn.execute("update subscriptions set after = min(after, ?1)", [newest])?;
             // The numbers after it will be those of other records.
-            conn.execute("delete from notices where number > ?1 and dead_at is null", [newest])?;
-            Ok(())
+            let gone = conn.execute("delete from notices where number > ?1", [newest])?;
+            Ok(gone as u64)
         })
     }
 
@@ -151,8 +151,11 @@ impl SubscriptionStore for SqliteSubscriptions {
         }
         self.0.transact(|conn| {
             let mut insert = conn.prepare_cached(
-                "insert or ignore into notices (subscription, number, receipt, at, due_at, attempts) \
-                 select number, ?2, ?3, ?4, 0, 0 from subscriptions where id = ?1 and ended_at is null",
+                // What is there already is left alone, unless it is about another record.
+                "insert into notices (subscription, number, receipt, at, due_at, attempts) \
+                 select number, ?2, ?3, ?4, 0, 0 from subscriptions where id = ?1 and ended_at is null \
+                 on conflict (subscription, number) do update set receipt = excluded.receipt, at = excluded.at, \
+                 due_at = 0, attempts = 0, last_error = null, dead_at = null where receipt <> excluded.receipt",
             )?;
             for notice in notices {
                 let NewNotice { subscription, number, receipt, at } = notice;
@@ -215,6 +218,10 @@ impl SubscriptionStore for SqliteSubscriptions {
                 conn.execute("delete from notices where subscription = ?1 and dead_at is not null", [number])?;
             Ok(discarded as u64)
         })
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.0.fold_log()
     }
 
     fn forget(&self, older_than: Timestamp, at_most: usize) -> Result<u64, StoreError> {

@@ -145,11 +145,29 @@ fn records_that_were_taken_back_take_their_notices_with_them() {
     let store = SqliteSubscriptions::open(dir.path(), 0).unwrap();
     store.add(&subscription(1, 0)).unwrap();
     store.add(&subscription(2, 8)).unwrap();
-    store.put_down(9, &[notice(1, 4), notice(1, 9)]).unwrap();
-    store.rewind(5).unwrap();
+    store.put_down(9, &[notice(1, 4), notice(1, 8), notice(1, 9)]).unwrap();
+    store.conclude(&[tried(1, 8, TriedEnd::GivenUp { at: at(2), reason: "no".to_owned() })]).unwrap();
+    assert_eq!(store.rewind(5).unwrap(), 2, "dead letters too");
     assert_eq!(store.load().unwrap()[1].after, 5, "the numbers after it will be those of other records");
     assert_eq!(store.position().unwrap(), 5);
     assert_eq!(numbers(&store.due(&id(1), at(9), 10).unwrap()), [4]);
+    // The same number, and another record: never taken for what is there.
+    let other = NewNotice { receipt: receipt(99), ..notice(1, 4) };
+    store.put_down(5, &[other]).unwrap();
+    assert_eq!(store.due(&id(1), at(9), 10).unwrap().notices[0].receipt, receipt(99));
+}
+
+#[test]
+fn closed_it_is_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteSubscriptions::open(dir.path(), 0).unwrap();
+    store.add(&subscription(1, 0)).unwrap();
+    store.close().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    for file in [SUBSCRIPTIONS, "subscriptions.mark"] {
+        std::fs::copy(dir.path().join(file), elsewhere.path().join(file)).unwrap();
+    }
+    assert_eq!(SqliteSubscriptions::open(elsewhere.path(), 0).unwrap().load().unwrap().len(), 1);
 }
 
 #[test]

@@ -54,6 +54,13 @@ impl InDirectory {
     }
 
     fn start(&self) -> Arc<SqliteStore> {
+        let store = self.start_untold();
+        store.keep_from(None);
+        store
+    }
+
+    /// Nobody has said yet which records are needed.
+    fn start_untold(&self) -> Arc<SqliteStore> {
         let store = super::open::open(&self.path(), &self.settings, &self.retention, self.tuning).unwrap();
         *self.open.lock().unwrap() = Arc::downgrade(&store);
         store

@@ -204,6 +204,22 @@ async fn what_is_wanted_is_neither_trimmed_nor_deleted() {
 }
 
 #[tokio::test]
+async fn after_a_start_everything_is_wanted_until_somebody_says_otherwise() {
+    let mut engine = InDirectory::new();
+    engine.retention.delivered_details = Duration::ZERO;
+    let bench = Bench(engine.start());
+    bench.0.keep_from(Some(1));
+    let ids = deliver(&bench, 1..=3, at(1)).await;
+    bench.0.close().await;
+    let bench = Bench(engine.start_untold());
+    assert_eq!(engine.sweep(day(41)).await, Swept::default());
+    bench.0.keep_from(Some(1));
+    assert_eq!(engine.sweep(day(42)).await, Swept::default());
+    assert!(bench.0.record(ids[0]).await.unwrap().unwrap().details.kept().is_some());
+    bench.0.close().await;
+}
+
+#[tokio::test]
 async fn damage_is_not_covered_up_by_forgetting() {
     let engine = InDirectory::new();
     let bench = Bench(engine.start());
