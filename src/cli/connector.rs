@@ -11,7 +11,8 @@ use super::{Exit, Failure};
 use crate::config::{Config, Overrides};
 use crate::connector::lint;
 use crate::connector::package::{
-    DEFINITION_FILE, FILES, Host, Package, Scheme, Subject, for_organization, is_filled_in, is_ours,
+    DEFINITION_FILE, ENTRA_PROPERTIES_FILE, FILES, Host, Package, Scheme, Subject, carried_over, for_organization,
+    is_filled_in, is_ours,
 };
 use crate::domain::catalog::Organization;
 use crate::domain::ids::Guid;
@@ -95,9 +96,8 @@ fn export(args: &ExportArgs, output: &Output) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     files.iter().try_for_each(|file| output.line(file))?;
-    kept.iter().try_for_each(|file| {
-        output.note(format!("{file} is from an earlier export and stays as it is: it may hold what you put into it"))
-    })?;
+    kept.iter()
+        .try_for_each(|file| output.note(format!("{file}: what was put into it after the earlier export is kept")))?;
     output.note(format!(
         "The connector of {} at {}://{host}. Import {}: docs/power-automate.md",
         organization.unique_name,
@@ -163,13 +163,26 @@ fn write(package: &Package, folder: &Path) -> Result<Vec<&'static str>, Failure>
         let message = format!("{} has something else in it; choose an empty folder with --out", folder.display());
         return Err(Failure::new(Exit::Refused, message));
     }
+    let made_for_all = !package.files().any(|(name, _)| name == ENTRA_PROPERTIES_FILE);
+    let registration = folder.join(ENTRA_PROPERTIES_FILE);
+    if made_for_all && std::fs::read(&registration).is_ok_and(|there| is_filled_in(ENTRA_PROPERTIES_FILE, &there)) {
+        let message = format!(
+            "{} holds a registration, which a package for certification cannot have; choose another folder with --out",
+            registration.display()
+        );
+        return Err(Failure::new(Exit::Refused, message));
+    }
     let mut kept = Vec::new();
     for name in FILES {
         let file = folder.join(name);
         let made = package.files().find(|(it, _)| *it == name).map(|(_, bytes)| bytes);
-        match (made, std::fs::read(&file)) {
+        let there = std::fs::read(&file);
+        let carried = made.and_then(|made| carried_over(name, there.as_deref().ok()?, made));
+        if carried.is_some() {
+            kept.push(name);
+        }
+        match (carried.as_deref().or(made), there) {
             (Some(made), Ok(there)) if there == made => {}
-            (_, Ok(there)) if is_filled_in(name, &there) => kept.push(name),
             (Some(made), _) => std::fs::write(&file, made).map_err(failed(&file))?,
             // Of an earlier export of the other variant.
             (None, Ok(_)) => std::fs::remove_file(&file).map_err(failed(&file))?,

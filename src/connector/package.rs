@@ -33,11 +33,35 @@ pub const FILES: [&str; 6] =
     [DEFINITION_FILE, PROPERTIES_FILE, ENTRA_PROPERTIES_FILE, SETTINGS_FILE, ICON_FILE, README_FILE];
 
 /// The client ID that stands where a registration in Entra is to be filled in.
-const NO_CLIENT: &str = "\"00000000-0000-0000-0000-000000000000\"";
+const NO_CLIENT: &str = "00000000-0000-0000-0000-000000000000";
 /// The organization in the examples of the source.
 const SAMPLE_ORGANIZATION: &str = "0f3b1c52-6d1e-4a0b-9a4e-3c1d7b8f2a10";
 /// The line of the readme that says whose package it is.
 const WHOSE: &str = "This package is for every organization of the gateway: choose yours wherever one is asked for.";
+/// What the readme says otherwise in the variant for certification, which is for every gateway and has no Entra file.
+const CERTIFIED: [(&str, &str); 5] = [
+    ("Whoever runs the gateway at https://gateway.example.com.", "Whoever runs your gateway."),
+    (
+        "- A running gateway that Power Platform can reach at https://gateway.example.com.",
+        "- A running gateway that Power Platform can reach by https.",
+    ),
+    (
+        "- An API key of the gateway, or an application registration in Microsoft Entra that the gateway trusts.",
+        "- An API key of the gateway.",
+    ),
+    (
+        "\n**Microsoft Entra.** Register an application whose scopes or roles have the names of these permissions, and let the\n\
+         gateway trust its tenant (`[[issuers]]` in its configuration). Put the client ID, the tenant and the application ID URI\n\
+         into `apiProperties.entra.json`, and give that file to the command line in place of `apiProperties.json`.\n",
+        "",
+    ),
+    (
+        "1. Create a connection. Leave the gateway's address as it is unless yours is another.",
+        "1. Create a connection, and type the address of your gateway.",
+    ),
+];
+/// Where the registration stands in the properties of who signs in with Entra.
+const SIGN_IN: [&str; 4] = ["properties", "connectionParameters", "token", "oAuthSettings"];
 /// Who publishes, in the variant for certification.
 const PUBLISHER: &str = "Streamgate";
 
@@ -122,11 +146,30 @@ pub fn is_ours(definition: &[u8]) -> bool {
 /// Whether a file of a package of ours holds what somebody put into it as they were told to: a registration in Entra, or
 /// the settings that Microsoft's command line has written.
 pub fn is_filled_in(name: &str, bytes: &[u8]) -> bool {
-    let has = |text: &str| String::from_utf8_lossy(bytes).contains(text);
+    let Some(tree) = std::str::from_utf8(bytes).ok().and_then(|text| Json::parse(text).ok()) else { return false };
     match name {
-        ENTRA_PROPERTIES_FILE => !has(NO_CLIENT),
-        SETTINGS_FILE => has("\"connectorId\"") || has("\"environment\""),
+        ENTRA_PROPERTIES_FILE => {
+            let client = tree.at(&SIGN_IN).and_then(|it| it.text_of("clientId")).unwrap_or_default();
+            !client.is_empty() && client != NO_CLIENT
+        }
+        SETTINGS_FILE => tree.get("connectorId").is_some() || tree.get("environment").is_some(),
         _ => false,
+    }
+}
+
+/// A file that is made anew, with what somebody put into the one that is there; `None` where nobody did.
+pub fn carried_over(name: &str, there: &[u8], made: &[u8]) -> Option<Vec<u8>> {
+    if !is_filled_in(name, there) {
+        return None;
+    }
+    let read = |bytes| std::str::from_utf8(bytes).ok().and_then(|text| Json::parse(text).ok());
+    match (name, read(there), read(made)) {
+        // The address around the registration is the new one.
+        (ENTRA_PROPERTIES_FILE, Some(there), Some(mut made)) => {
+            made.at_mut(&SIGN_IN[..3])?.set("oAuthSettings", there.at(&SIGN_IN)?.clone());
+            Some(made.to_file().into_bytes())
+        }
+        _ => Some(there.to_vec()),
     }
 }
 
@@ -154,13 +197,25 @@ pub fn for_organization(subject: &Subject<'_>) -> Package {
     if !subject.certification {
         files.push((ENTRA_PROPERTIES_FILE, properties(PROPERTIES_ENTRA)));
     }
-    let readme = placed(README).unwrap_or_default().replace(WHOSE, &whose(subject));
+    let readme = readme(subject).replace(WHOSE, &whose(subject));
+    let readme = placed(&readme).unwrap_or(readme);
     files.extend([
         (SETTINGS_FILE, SETTINGS.as_bytes().to_vec()),
         (ICON_FILE, ICON.to_vec()),
         (README_FILE, readme.into_bytes()),
     ]);
     Package { files }
+}
+
+/// The readme, in the words of the variant.
+fn readme(subject: &Subject<'_>) -> String {
+    let mut text = README.to_owned();
+    if subject.certification {
+        for (usual, certified) in CERTIFIED {
+            text = text.replace(usual, certified);
+        }
+    }
+    text
 }
 
 /// A file of the source as a tree. That each is JSON is tested.
@@ -311,6 +366,11 @@ mod tests {
         assert!(!properties.contains("Optional") && !properties.contains("defaultValue"), "{properties}");
         assert!(!text(&package, DEFINITION_FILE).contains("11111111-2222"));
         assert!(package.files().all(|(name, _)| name != ENTRA_PROPERTIES_FILE));
+        let readme = text(&package, README_FILE);
+        for wrong in ["entra", "Entra", "gate.fabrikam.example", "as it is unless"] {
+            assert!(!readme.contains(wrong), "{wrong}: {readme}");
+        }
+        assert!(CERTIFIED.iter().all(|(usual, _)| README.contains(usual)), "the readme has other words by now");
     }
 
     #[test]
@@ -355,8 +415,16 @@ mod tests {
             assert!(!is_filled_in(name, bytes) && FILES.contains(&name), "{name}");
         }
         let registered =
-            text(&package, ENTRA_PROPERTIES_FILE).replace(NO_CLIENT, "\"5f0c1d9e-8b7a-4432-9c1d-0e2f3a4b5c6d\"");
+            text(&package, ENTRA_PROPERTIES_FILE).replace(NO_CLIENT, "5f0c1d9e-8b7a-4432-9c1d-0e2f3a4b5c6d");
         assert!(is_filled_in(ENTRA_PROPERTIES_FILE, registered.as_bytes()));
         assert!(is_filled_in(SETTINGS_FILE, br#"{"connectorId": "shared_streamgate"}"#));
+        assert!(!is_filled_in(ENTRA_PROPERTIES_FILE, b"") && !is_filled_in(SETTINGS_FILE, b"{"));
+        // The registration goes over to another host, and nothing else of the old file.
+        let elsewhere = Subject { host: Host::parse("new.example").expect("a host"), ..subject("Fabrikam", false) };
+        let made = text(&for_organization(&elsewhere), ENTRA_PROPERTIES_FILE);
+        let carried = carried_over(ENTRA_PROPERTIES_FILE, registered.as_bytes(), made.as_bytes()).expect("filled in");
+        let carried = String::from_utf8(carried).expect("UTF-8");
+        assert!(carried.contains("5f0c1d9e") && carried.contains("new.example"), "{carried}");
+        assert!(!carried.contains("gate.fabrikam.example"), "{carried}");
     }
 }

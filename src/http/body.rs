@@ -156,6 +156,32 @@ pub async fn read_json(visit: &Visit, request: &HttpRequest, limits: &BodyLimits
     Ok(Body { bytes, _share: share })
 }
 
+/// What is wrong with a body, as far as it can be said without handing back what the caller sent.
+fn malformed(fault: serde_json::Error) -> Problem {
+    const KNOWN: [&str; 8] =
+        ["organizationId", "workStreamId", "queue", "callbackUrl", "secret", "max", "leaseSeconds", "leaseToken"];
+    const ACTION: &str = "Send the properties that docs/contract.md lists for this operation.";
+    let text = fault.to_string();
+    let named = |start: &str| text.strip_prefix(start)?.split('`').next().map(crate::domain::ids::excerpt);
+    let (name, what) = if let Some(name) = named("missing field `") {
+        (name, "is missing")
+    } else if let Some(name) = named("duplicate field `") {
+        (name, "is given twice")
+    } else if let Some(name) = named("unknown field `") {
+        (name, "is not a property of this operation")
+    } else if fault.is_data() {
+        return Problem::malformed(
+            None,
+            "A property of the body is of another type than this operation takes.",
+            ACTION,
+        );
+    } else {
+        return Problem::malformed(None, "The body is not JSON.", ACTION);
+    };
+    let field = KNOWN.into_iter().find(|known| *known == name);
+    Problem::malformed(field, format!("`{name}` {what}."), ACTION)
+}
+
 /// The JSON object in the body.
 ///
 /// What the parser says about it stays inside: it would hand back whatever the caller sent, however long.
@@ -168,10 +194,6 @@ pub async fn read_object<T: DeserializeOwned>(
     limits: &BodyLimits,
 ) -> Result<T, Problem> {
     let body = read_json(visit, request, limits).await?;
-    let malformed = |_| {
-        let detail = "The body is not JSON, or has a property that this operation does not take, lacks one, or one of another type.";
-        Problem::malformed(None, detail, "Send the properties that docs/contract.md lists for this operation.")
-    };
     // A struct would take a positional array as well; only an object names its properties.
     let raw: &RawValue = serde_json::from_slice(body.bytes()).map_err(malformed)?;
     if !raw.get().starts_with('{') {

@@ -34,6 +34,12 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     /// Nothing has changed then.
     fn end(&self, id: &SubscriptionId, ended: &Ended) -> Result<u64, StoreError>;
 
+    /// Forgets subscriptions that have ended, but for those with dead letters. Answers which are forgotten.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn forget_ended(&self, ids: &[SubscriptionId]) -> Result<Vec<SubscriptionId>, StoreError>;
+
     /// How every subscription stands, those without any notice left out.
     ///
     /// # Errors

@@ -14,6 +14,9 @@ use crate::store::subscriptions::Callback;
 /// The longest address, in bytes. The longest that flows leave have some 400.
 pub const LONGEST_BYTES: usize = 4_096;
 
+/// The longest host name there is (RFC 1035).
+const LONGEST_HOST_BYTES: usize = 253;
+
 /// Why an address cannot be a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackFault {
@@ -55,9 +58,18 @@ pub async fn judge(text: &str, networks: &[IpNet]) -> Result<Callback, CallbackF
     if text.len() > LONGEST_BYTES {
         return Err(CallbackFault::TooLong);
     }
-    let url = Url::parse(text.trim()).map_err(|_| CallbackFault::NotAnAddress)?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+    let text = text.trim();
+    // The parser would drop tabs and line breaks without a word.
+    if text.chars().any(char::is_control) {
         return Err(CallbackFault::NotAnAddress);
+    }
+    let url = Url::parse(text).map_err(|_| CallbackFault::NotAnAddress)?;
+    let has_host = url.host_str().is_some_and(|host| (1..=LONGEST_HOST_BYTES).contains(&host.len()));
+    if !matches!(url.scheme(), "http" | "https") || !has_host || url.port() == Some(0) {
+        return Err(CallbackFault::NotAnAddress);
+    }
+    if url.as_str().len() > LONGEST_BYTES {
+        return Err(CallbackFault::TooLong);
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(CallbackFault::Decorated);
@@ -91,6 +103,8 @@ mod tests {
             ("", CallbackFault::NotAnAddress),
             ("callback", CallbackFault::NotAnAddress),
             ("ftp://8.8.8.8/", CallbackFault::NotAnAddress),
+            ("https://8.8.8.8:0/", CallbackFault::NotAnAddress),
+            ("ht\ntps://8.8.8.8/", CallbackFault::NotAnAddress),
             ("https://me@8.8.8.8/", CallbackFault::Decorated),
             ("https://8.8.8.8/#here", CallbackFault::Decorated),
             ("http://8.8.8.8/", CallbackFault::InTheClear),
@@ -103,8 +117,13 @@ mod tests {
         ] {
             assert_eq!(fault(url, &[]).await, Some(expected), "{url}");
         }
-        let long = format!("https://8.8.8.8/{}", "x".repeat(LONGEST_BYTES));
-        assert_eq!(fault(&long, &[]).await, Some(CallbackFault::TooLong));
+        for long in
+            [format!("https://8.8.8.8/{}", "x".repeat(LONGEST_BYTES)), format!("https://8.8.8.8/{}", "é".repeat(1_000))]
+        {
+            assert_eq!(fault(&long, &[]).await, Some(CallbackFault::TooLong));
+        }
+        let host = format!("https://{}.example/", "x".repeat(300));
+        assert_eq!(fault(&host, &[]).await, Some(CallbackFault::NotAnAddress));
         assert_eq!(fault("https://8.8.8.8/run?sig=1", &[]).await, None);
         for url in ["http://127.0.0.1:1880/told", "http://localhost:1880/told", "https://[::1]/"] {
             assert_eq!(fault(url, &local).await, None, "{url}");

@@ -34,6 +34,9 @@ use crate::forward::Nudge;
 use crate::store::subscriptions::{DeadNotice, Ended, Standing, Subscription, SubscriptionStore, Wish};
 use crate::store::{Store, StoreError};
 
+/// So many subscriptions that have ended are remembered for each organization, besides those with dead letters.
+const MAX_ENDED: usize = 100;
+
 /// Who is subscribed, and the calls that change it.
 pub struct Subscriptions {
     kept: Arc<dyn SubscriptionStore>,
@@ -180,6 +183,7 @@ impl Subscriptions {
         });
         self.kept.add(&subscription)?;
         self.learn(&subscription);
+        self.forget_ended(subscription.wish.organization)?;
         tracing::info!(
             subscription = %subscription.id,
             organization = %subscription.wish.organization,
@@ -189,6 +193,28 @@ impl Subscriptions {
             "subscribed"
         );
         Ok(subscription)
+    }
+
+    /// Of an organization's subscriptions that have ended only the newest are remembered: whoever subscribes and
+    /// unsubscribes in a circle must not make memory grow. The caller holds [`Self::changing`].
+    fn forget_ended(&self, organization: OrganizationId) -> Result<(), StoreError> {
+        let known = self.known();
+        let mut ended: Vec<(Timestamp, SubscriptionId)> = known
+            .values()
+            .filter(|one| one.wish.organization == organization)
+            .filter_map(|one| Some((one.ended.as_ref()?.at, one.id)))
+            .collect();
+        let excess = ended.len().saturating_sub(MAX_ENDED);
+        if excess == 0 {
+            return Ok(());
+        }
+        ended.sort_unstable();
+        let oldest: Vec<SubscriptionId> = ended.into_iter().take(excess).map(|(_, id)| id).collect();
+        let forgotten = self.kept.forget_ended(&oldest)?;
+        let mut known = Known::clone(&known);
+        known.retain(|id, _| !forgotten.contains(id));
+        self.know(known);
+        Ok(())
     }
 
     /// Ends a subscription of one of the caller's organizations, and answers how it ended: if it had ended before, how it

@@ -65,10 +65,24 @@ fn what_was_put_into_an_earlier_export_stays_and_foreign_packages_do_too() {
     std::fs::write(folder.path().join("settings.json"), settings).expect("written");
     std::fs::write(folder.path().join("readme.md"), "edited").expect("written");
     let again = export();
-    assert!(text(&again.stderr).contains("settings.json is from an earlier export and stays"), "{again:?}");
+    assert!(text(&again.stderr).contains("settings.json: what was put into it"), "{again:?}");
     let now = |file: &str| std::fs::read_to_string(folder.path().join(file)).expect("readable");
     assert_eq!(now("settings.json"), settings);
     assert!(now("readme.md").starts_with("# Streamgate"), "what nobody is asked to fill in is made anew");
+
+    // A registration goes over to the new host, and is not given away with a package for everybody.
+    let entra = now("apiProperties.entra.json")
+        .replace("00000000-0000-0000-0000-000000000000", "5f0c1d9e-8b7a-4432-9c1d-0e2f3a4b5c6d");
+    std::fs::write(folder.path().join("apiProperties.entra.json"), entra).expect("written");
+    connector(&["export", "--host", "new.contoso.com", "--out", out]);
+    let entra = now("apiProperties.entra.json");
+    assert!(
+        entra.contains("5f0c1d9e") && entra.contains("new.contoso.com") && !entra.contains("gateway.contoso.com"),
+        "{entra}"
+    );
+    let certified = connector(&["export", "--host", "new.contoso.com", "--out", out, "--certification"]);
+    assert_eq!(certified.status.code(), Some(1), "{certified:?}");
+    assert_eq!(now("apiProperties.entra.json"), entra);
 
     let foreign = r#"{"swagger": "2.0", "paths": {}}"#;
     std::fs::write(folder.path().join("apiDefinition.swagger.json"), foreign).expect("written");

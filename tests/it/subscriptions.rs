@@ -137,6 +137,11 @@ fn what_is_refused_says_why() {
         assert_eq!(changed(member, value.clone()), (status, code.to_owned(), member.to_owned()), "{member} {value}");
     }
     assert_eq!(changed("callbackURL", json!("https://8.8.8.8/")).1, "malformed", "a typing error is no wish");
+    let missing = subscribe(&gateway, &json!({ "organizationId": ORGANIZATION_ID }));
+    assert_eq!(
+        (missing.text("field"), missing.text("detail")),
+        ("callbackUrl".into(), "`callbackUrl` is missing.".into())
+    );
     let foreign = gateway.call("POST", "/api/v1/subscriptions", FABRIKAM_KEY, good.to_string().as_bytes());
     assert_eq!(foreign.text("code"), "organization-unknown");
     for path in ["/api/v1/subscriptions/none", "/api/v1/subscriptions/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {

@@ -289,6 +289,18 @@ async fn the_same_wish_is_one_subscription_and_there_are_not_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_and_goes_in_a_circle_is_not_remembered_for_ever() {
+    let bench = Bench::new();
+    for _ in 0..105 {
+        let one = bench.subscribe("http://127.0.0.1:9/run", None).await;
+        bench.subscriptions.end(&caller(), one.id).await.unwrap();
+    }
+    bench.subscribe("http://127.0.0.1:9/run", None).await;
+    assert_eq!(bench.subscriptions.list(&caller(), None).await.unwrap().len(), 101);
+    assert_eq!(bench.restart().subscriptions.known().len(), 101);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_hangs_holds_up_nobody_else() {
     let mut bench = Bench::new();
     let hangs = receiver(ResponseTemplate::new(200).set_delay(Duration::from_secs(30))).await;

@@ -123,6 +123,22 @@ impl SubscriptionStore for SqliteSubscriptions {
         })
     }
 
+    fn forget_ended(&self, ids: &[SubscriptionId]) -> Result<Vec<SubscriptionId>, StoreError> {
+        self.0.transact(|conn| {
+            let mut delete = conn.prepare_cached(
+                "delete from subscriptions where id = ?1 and ended_at is not null \
+                 and not exists (select 1 from notices where subscription = subscriptions.number)",
+            )?;
+            let mut forgotten = Vec::new();
+            for id in ids {
+                if delete.execute([id.as_bytes()])? > 0 {
+                    forgotten.push(*id);
+                }
+            }
+            Ok(forgotten)
+        })
+    }
+
     fn standings(&self) -> Result<Vec<(SubscriptionId, Standing)>, StoreError> {
         self.0.read(|conn| rows::standings(conn).map_err(read_error))
     }
