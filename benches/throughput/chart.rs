@@ -66,7 +66,7 @@ fn bars(svg: &mut String, rows: &[Value]) {
 
 fn lines(svg: &mut String, rows: &[Value]) {
     let (left, width) = (470.0, 300.0);
-    text(svg, (left, 24.0), "start", "Durable, 64 connections: latency from the intended send, by load");
+    text(svg, (left, 24.0), "start", "Durable, 64 connections: latency by load, open loop");
     let across = |percent: f64| left + percent / 100.0 * width;
     let (lowest, highest) = DECADES;
     let up = |ms: f64| BASE - (ms.max(0.1).log10() - lowest) / (highest - lowest) * HEIGHT;
@@ -84,7 +84,7 @@ fn lines(svg: &mut String, rows: &[Value]) {
         let percent = number(row, "percent");
         text(svg, (across(percent), BASE + 15.0), "middle", &format!("{percent} %"));
     }
-    for (name, words) in [("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")] {
+    for (name, words, beside) in [("p50_ms", "p50", 4.0), ("p99_ms", "p99", 12.0), ("p999_ms", "p99.9", -2.0)] {
         let points: Vec<_> =
             rows.iter().map(|row| (across(number(row, "percent")), up(number(row, name)).max(TOP))).collect();
         let path: Vec<_> = points.iter().map(|(x, y)| format!("{x:.0},{y:.0}")).collect();
@@ -95,7 +95,7 @@ fn lines(svg: &mut String, rows: &[Value]) {
             color(name)
         );
         if let Some((x, y)) = points.last() {
-            text(svg, (x + 6.0, y + 4.0), "start", words);
+            text(svg, (x + 6.0, y + beside), "start", words);
         }
     }
 }

@@ -82,6 +82,23 @@ impl Used {
     }
 }
 
+/// Seconds of processor time that the whole machine has used so far, or that its host has kept from it.
+pub(crate) fn busy_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let mut ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let mut ticks = || ticks.next().and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
+    let [user, nice, system, _idle, _waiting, interrupts, soft, stolen] = std::array::from_fn(|_| ticks());
+    (user + nice + system + interrupts + soft + stolen) / TICKS_PER_SECOND
+}
+
+/// Seconds of processor time that this process has used, and what it started and has seen end.
+pub(crate) fn own_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
+    let ticks = fields.into_iter().flatten().skip(11).take(4).filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS_PER_SECOND
+}
+
 /// How many megabytes of memory the process with this ID holds.
 pub(crate) fn resident_mb(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

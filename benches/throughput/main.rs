@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use contestant::{Contestant, Kind};
 use load::{Loader, Measured};
-use machine::{Cores, SyncProbe};
+use machine::{Cores, SyncProbe, Used};
 use report::{AtRate, Closed, Report};
 
 /// How much is measured.
@@ -68,7 +68,7 @@ const QUICK: Plan = Plan {
     round_seconds: 1,
     closed: &[(Kind::Ceiling, 64), (Kind::Durable, 64), (Kind::Raw, 64), (Kind::Ceiling, 256), (Kind::Durable, 256)],
     open: &[(64, &[50])],
-    open_rounds: 3,
+    open_rounds: 5,
     open_duration: Duration::from_millis(1_200),
     single_rounds: 4,
     single_duration: Duration::from_millis(300),
@@ -92,6 +92,7 @@ fn main() {
     } else {
         println!("NOT PINNED: there is one core, or no taskset; gateway and load take processor time from each other");
     }
+    let alone = Alone::since_now(&contestants);
     let mut loader = Loader::new(folder.path(), cores.is_some());
     if loader.tool() != "wrk" {
         println!("WRK IS NOT INSTALLED: the own generator loads instead of an outside tool");
@@ -103,11 +104,35 @@ fn main() {
     one_connection(&plan, (durable, &mut SyncProbe::new(folder.path())), &mut loader, &mut report);
     open_loops(&plan, durable, &mut loader, &mut report);
     report.took_seconds = began.elapsed().as_secs_f64();
+    report.others_cores = alone.others_cores(&contestants);
     report.print();
     if asked_for("--write") {
         report.write();
     }
     println!("{}", report.ratios());
+}
+
+/// Whether nobody else uses the machine.
+struct Alone {
+    began: Instant,
+    others_seconds: f64,
+}
+
+impl Alone {
+    fn since_now(contestants: &[Contestant; 3]) -> Self {
+        Self { began: Instant::now(), others_seconds: Self::others_seconds(contestants) }
+    }
+
+    /// What nobody here has used, so far.
+    fn others_seconds(contestants: &[Contestant; 3]) -> f64 {
+        let gateways: f64 = contestants.iter().map(|it| Used::by(it.pid()).cpu_seconds).sum();
+        machine::busy_seconds() - machine::own_seconds() - gateways
+    }
+
+    /// How many cores others kept busy since then.
+    fn others_cores(&self, contestants: &[Contestant; 3]) -> f64 {
+        (Self::others_seconds(contestants) - self.others_seconds) / self.began.elapsed().as_secs_f64()
+    }
 }
 
 /// The most that each can do, in turns.

@@ -49,6 +49,8 @@ pub(crate) struct Report {
     pub(crate) resident_mb: f64,
     /// How long everything took.
     pub(crate) took_seconds: f64,
+    /// How many cores others kept busy meanwhile.
+    pub(crate) others_cores: f64,
 }
 
 /// The middle one.
@@ -81,6 +83,7 @@ impl Report {
             syncs_us: Vec::new(),
             resident_mb: 0.0,
             took_seconds: 0.0,
+            others_cores: 0.0,
         }
     }
 
@@ -142,6 +145,8 @@ impl Report {
             "prior_keys": self.prior_keys,
             "pinned": self.cores.is_some(),
             "tool": self.tool,
+            "others_cores": rounded(self.others_cores, 2),
+            "rounds": self.closed.iter().map(|it| it.round + 1).max(),
             "seconds": rounded(self.took_seconds, 1),
         })
     }
@@ -236,6 +241,12 @@ impl Report {
         );
         if self.sync_us() < 30.0 {
             println!("A SYNC TOOK NO TIME: this is memory, or a disk that does not wait; nothing here is durable");
+        }
+        if self.others_cores > 0.1 {
+            println!(
+                "NOT ALONE: others kept {:.2} cores busy; trust the ratios, and rather repeat it",
+                self.others_cores
+            );
         }
         println!();
     }
