@@ -170,7 +170,7 @@ fn files_and_names_stay_readable() {
 
 /// Every path in backticks that looks like one of ours.
 fn named_paths(text: &str) -> impl Iterator<Item = &str> {
-    const FOLDERS: &[&str] = &["src/", "tests/", "docs/", "config/", "openapi/", "benches/", ".ci/"];
+    const FOLDERS: &[&str] = &["src/", "tests/", "docs/", "config/", "openapi/", "benches/", "examples/", ".ci/"];
     text.split('`').skip(1).step_by(2).filter(|word| {
         FOLDERS.iter().any(|folder| word.starts_with(folder))
             && !word.contains(|c: char| c.is_whitespace() || "*<>{}…$=".contains(c))

@@ -111,11 +111,27 @@ impl App {
     /// # Errors
     /// [`BuildError`] says what is in the way; nothing is left running.
     pub fn build(config: Config) -> Result<Self, BuildError> {
+        Self::build_on(config, |process| Ok(SqliteStore::open(&process.data_dir, &process.store, &process.retention)?))
+    }
+
+    /// The same gateway on an engine that benchmarks compare with; its data directory must be there.
+    ///
+    /// # Errors
+    /// As [`App::build`].
+    #[cfg(feature = "bench-engines")]
+    pub fn build_on_engine(config: Config, engine: Arc<dyn Store>) -> Result<Self, BuildError> {
+        Self::build_on(config, |_| Ok(engine))
+    }
+
+    fn build_on(
+        config: Config,
+        open: impl FnOnce(&Process) -> Result<Arc<dyn Store>, BuildError>,
+    ) -> Result<Self, BuildError> {
         install_crypto_provider();
         let process = config.process.clone();
         let public = bind(process.listen)?;
         let admin = bind(process.admin_listen)?;
-        let store: Arc<dyn Store> = SqliteStore::open(&process.data_dir, &process.store, &process.retention)?;
+        let store = open(&process)?;
         let catalog: Arc<dyn CatalogStore> =
             Arc::new(SqliteCatalog::open(&process.data_dir, process.store.disk_reserve_bytes)?);
         // Again, now that nobody else can change it: the gateway before may have done so since the configuration was read.

@@ -16,6 +16,8 @@
 //!
 //! The one test suite that all engines pass is `contract` (compiled for tests only).
 
+#[cfg(feature = "bench-engines")]
+pub mod bench;
 pub mod catalog;
 pub mod lease;
 pub mod receipt;

@@ -1,0 +1,272 @@
+//! What was measured, as a table, as JSON and as a chart.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::chart;
+use super::contestant::Kind;
+use super::load::Measured;
+use super::machine::{self, Cores};
+use super::records;
+
+/// A closed loop.
+pub(crate) struct Closed {
+    /// Of which round.
+    pub(crate) round: usize,
+    /// Who was loaded.
+    pub(crate) kind: Kind,
+    /// By how many.
+    pub(crate) connections: usize,
+    /// What came of it.
+    pub(crate) measured: Measured,
+}
+
+/// An open loop on the durable gateway.
+pub(crate) struct AtRate {
+    /// By how many.
+    pub(crate) connections: usize,
+    /// At which part of the maximum.
+    pub(crate) percent: u32,
+    /// What came of it.
+    pub(crate) measured: Measured,
+}
+
+/// Everything.
+pub(crate) struct Report {
+    prior_keys: u64,
+    cores: Option<Cores>,
+    tool: &'static str,
+    /// Closed loops.
+    pub(crate) closed: Vec<Closed>,
+    /// Open loops.
+    pub(crate) open: Vec<AtRate>,
+    /// Closed loops on one connection to the durable gateway.
+    pub(crate) single: Vec<Measured>,
+    /// What syncs took, in microseconds.
+    pub(crate) syncs_us: Vec<f64>,
+    /// Memory of the durable gateway after the closed loops.
+    pub(crate) resident_mb: f64,
+    /// How long everything took.
+    pub(crate) took_seconds: f64,
+    /// How many cores others kept busy meanwhile.
+    pub(crate) others_cores: f64,
+}
+
+/// The middle one.
+fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A figure as it stands in a table.
+fn cell(figure: &Value) -> String {
+    figure.to_string().trim_end_matches(".0").to_owned()
+}
+
+fn rounded(figure: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (figure * scale).round() / scale
+}
+
+impl Report {
+    /// An empty one.
+    pub(crate) const fn new(prior_keys: u64, cores: Option<Cores>, tool: &'static str) -> Self {
+        Self {
+            prior_keys,
+            cores,
+            tool,
+            closed: Vec::new(),
+            open: Vec::new(),
+            single: Vec::new(),
+            syncs_us: Vec::new(),
+            resident_mb: 0.0,
+            took_seconds: 0.0,
+            others_cores: 0.0,
+        }
+    }
+
+    fn closed_of(&self, kind: Kind, connections: usize) -> impl Iterator<Item = &Closed> {
+        self.closed.iter().filter(move |it| it.kind == kind && it.connections == connections)
+    }
+
+    /// The median over the rounds of a figure of closed loops.
+    pub(crate) fn median_of(&self, kind: Kind, connections: usize, figure: impl Fn(&Measured) -> f64) -> f64 {
+        median(self.closed_of(kind, connections).map(|it| figure(&it.measured)))
+    }
+
+    /// The median over the rounds of the durable gateway's rate by that of another in the same round.
+    fn over(&self, other: Kind, connections: usize) -> f64 {
+        let rate = |it: &Closed| it.measured.seen.rate();
+        median(self.closed_of(Kind::Durable, connections).flat_map(|durable| {
+            let others = self.closed_of(other, connections).filter(|it| it.round == durable.round);
+            others.map(move |it| rate(durable) / rate(it))
+        }))
+    }
+
+    fn open_median(&self, connections: usize, percent: u32, figure: impl Fn(&Measured) -> f64) -> f64 {
+        let such = self.open.iter().filter(|it| it.connections == connections && it.percent == percent);
+        median(such.map(|it| figure(&it.measured)))
+    }
+
+    /// Bytes that the durable gateway had written for a record, over all closed loops: what a round leaves to be folded
+    /// in is paid for in a later one.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    fn bytes_per_record(&self) -> f64 {
+        let durable = || self.closed.iter().filter(|it| it.kind == Kind::Durable).map(|it| it.measured);
+        let written: u64 = durable().map(|it| it.used.written_bytes).sum();
+        let records: u64 = durable().map(|it| it.seen.requests).sum();
+        written as f64 / records as f64
+    }
+
+    fn sync_us(&self) -> f64 {
+        median(self.syncs_us.iter().copied())
+    }
+
+    fn single_p50_us(&self) -> f64 {
+        median(self.single.iter().map(|it| it.seen.p50_us))
+    }
+
+    /// The figures that targets are set for.
+    pub(crate) fn ratios(&self) -> Value {
+        json!({
+            "durable_over_ceiling_64": rounded(self.over(Kind::Ceiling, 64), 3),
+            "durable_over_ceiling_256": rounded(self.over(Kind::Ceiling, 256), 3),
+            "durable_over_raw_64": rounded(self.over(Kind::Raw, 64), 3),
+            "durable_per_second_64": self.median_of(Kind::Durable, 64, |it| it.seen.rate()).round(),
+            "one_connection_p50_minus_fsync_us": (self.single_p50_us() - self.sync_us()).round(),
+            "fsync_us": self.sync_us().round(),
+            "p99_ms_half_load": rounded(self.open_median(64, 50, |it| it.seen.p99_us / 1e3), 2),
+            "p999_ms_64": rounded(self.median_of(Kind::Durable, 64, |it| it.seen.p999_us / 1e3), 2),
+            "bytes_per_record": self.bytes_per_record().round(),
+            "rss_mb": self.resident_mb.round(),
+            "cpu_us_per_request": rounded(self.median_of(Kind::Durable, 64, Measured::cpu_us_per_request), 1),
+            "prior_keys": self.prior_keys,
+            "pinned": self.cores.is_some(),
+            "tool": self.tool,
+            "others_cores": rounded(self.others_cores, 2),
+            "rounds": self.closed.iter().map(|it| it.round + 1).max(),
+            "seconds": rounded(self.took_seconds, 1),
+        })
+    }
+
+    /// The rows of the table of closed loops.
+    fn closed_rows(&self) -> Vec<Value> {
+        let mut rows = Vec::new();
+        for connections in [64, 256] {
+            for kind in [Kind::Ceiling, Kind::Durable, Kind::Raw] {
+                let rounds = self.closed_of(kind, connections).count();
+                if rounds == 0 {
+                    continue;
+                }
+                let middle = |figure: &dyn Fn(&Measured) -> f64| self.median_of(kind, connections, figure);
+                let rates = || self.closed_of(kind, connections).map(|it| it.measured.seen.rate());
+                rows.push(json!({
+                    "engine": kind.name(),
+                    "connections": connections,
+                    "rounds": rounds,
+                    "per_second": middle(&|it| it.seen.rate()).round(),
+                    "per_second_lowest": rates().fold(f64::INFINITY, f64::min).round(),
+                    "per_second_highest": rates().fold(0.0, f64::max).round(),
+                    "p50_ms": rounded(middle(&|it| it.seen.p50_us / 1e3), 2),
+                    "p99_ms": rounded(middle(&|it| it.seen.p99_us / 1e3), 2),
+                    "p999_ms": rounded(middle(&|it| it.seen.p999_us / 1e3), 2),
+                    "cpu_us_per_request": rounded(middle(&Measured::cpu_us_per_request), 1),
+                    "cores_busy": rounded(middle(&Measured::busy), 2),
+                }));
+            }
+        }
+        rows
+    }
+
+    /// The rows of the table of open loops.
+    fn open_rows(&self) -> Vec<Value> {
+        let mut kinds: Vec<_> = self.open.iter().map(|it| (it.connections, it.percent)).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let row = |(connections, percent)| {
+            let middle = |figure: &dyn Fn(&Measured) -> f64| self.open_median(connections, percent, figure);
+            json!({
+                "connections": connections,
+                "percent": percent,
+                "per_second": middle(&|it| it.seen.rate()).round(),
+                "p50_ms": rounded(middle(&|it| it.seen.p50_us / 1e3), 2),
+                "p99_ms": rounded(middle(&|it| it.seen.p99_us / 1e3), 2),
+                "p999_ms": rounded(middle(&|it| it.seen.p999_us / 1e3), 2),
+                "cores_busy": rounded(middle(&Measured::busy), 2),
+            })
+        };
+        kinds.into_iter().map(row).collect()
+    }
+
+    /// For people.
+    pub(crate) fn print(&self) {
+        println!("\nThe most that they can do (medians):");
+        println!("  engine   conns   requests/s  (lowest–highest)   p50 ms   p99 ms p99.9 ms   CPU µs   cores");
+        for row in self.closed_rows() {
+            println!(
+                "  {:8} {:>5} {:>12} ({:>6}–{:>6}) {:>11} {:>8} {:>8} {:>8} {:>7}",
+                row["engine"].as_str().unwrap_or_default(),
+                cell(&row["connections"]),
+                cell(&row["per_second"]),
+                cell(&row["per_second_lowest"]),
+                cell(&row["per_second_highest"]),
+                cell(&row["p50_ms"]),
+                cell(&row["p99_ms"]),
+                cell(&row["p999_ms"]),
+                cell(&row["cpu_us_per_request"]),
+                cell(&row["cores_busy"]),
+            );
+        }
+        println!("\nDurable at parts of its maximum, latency from the intended send on (medians):");
+        println!("  conns   load   answered/s   p50 ms   p99 ms p99.9 ms   cores");
+        for row in self.open_rows() {
+            println!(
+                "  {:>5} {:>5}% {:>12} {:>8} {:>8} {:>8} {:>7}",
+                cell(&row["connections"]),
+                cell(&row["percent"]),
+                cell(&row["per_second"]),
+                cell(&row["p50_ms"]),
+                cell(&row["p99_ms"]),
+                cell(&row["p999_ms"]),
+                cell(&row["cores_busy"]),
+            );
+        }
+        println!(
+            "\nOne connection: p50 {:.0} µs; a sync of one block {:.0} µs (median of {})",
+            self.single_p50_us(),
+            self.sync_us(),
+            self.syncs_us.len()
+        );
+        if self.sync_us() < 30.0 {
+            println!("A SYNC TOOK NO TIME: this is memory, or a disk that does not wait; nothing here is durable");
+        }
+        if self.others_cores > 0.1 {
+            println!(
+                "NOT ALONE: others kept {:.2} cores busy; trust the ratios, and rather repeat it",
+                self.others_cores
+            );
+        }
+        println!();
+    }
+
+    /// For the documentation.
+    pub(crate) fn write(&self) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (closed, open) = (self.closed_rows(), self.open_rows());
+        let everything = json!({
+            "machine": machine::description(),
+            "entity_configurations": records::ENTITIES,
+            "figures": self.ratios(),
+            "closed_loops": closed,
+            "open_loops": open,
+            "one_connection_p50_us": rounded(self.single_p50_us(), 1),
+            "fsync_us": rounded(self.sync_us(), 1),
+        });
+        let text = serde_json::to_string_pretty(&everything).expect("JSON");
+        std::fs::write(folder.join("throughput.json"), format!("{text}\n")).expect("written");
+        std::fs::write(folder.join("throughput.svg"), chart::draw(&closed, &open)).expect("written");
+    }
+}
