@@ -45,6 +45,11 @@ impl Wanted {
         seq >= self.from()
     }
 
+    /// Whether anybody has said yet what is wanted.
+    pub(super) fn is_known(&self) -> bool {
+        self.from() > 0
+    }
+
     /// The first that is wanted; the largest number there is where none is.
     pub(super) fn from(&self) -> i64 {
         self.0.load(Ordering::Acquire)

@@ -207,7 +207,8 @@ impl Keeper {
                 pause = TICK;
                 continue;
             }
-            let round_due = next_round <= Instant::now();
+            // A round before it is known what is wanted would find nothing, and the next one is a while off.
+            let round_due = next_round <= Instant::now() && self.reader.board.wanted().is_known();
             let progress = match self.work(clock.now(), round_due) {
                 Ok(progress) => progress,
                 Err(Halt::Stop) => return,
