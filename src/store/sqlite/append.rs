@@ -1,12 +1,14 @@
-//! Append: the record, its place in its lane, and its key, in one transaction; or the first receipt, for a repeat.
+//! Append: the record with its lane and its key, in one row with those that are committed with it; or the first receipt,
+//! for a repeat. That it is pending needs no row of its own ([`untried`](super::untried)).
 
 use rusqlite::params;
 
 use super::batch::Batch;
+use super::block::Block;
 use super::deleted;
 use super::duplicates::Seen;
 use super::error::Fault;
-use super::row::{self, NewRecord};
+use super::row::NewRecord;
 use crate::store::{Lane, LaneId, Repeat};
 
 /// A fresh record is due from the beginning of time, so that a clock that was set back cannot hold it up.
@@ -29,8 +31,13 @@ impl Batch<'_> {
         }
         let lane = self.lane_id(&new.lane)?;
         let seq = self.ledger.high_water + self.changes.appended + 1;
-        new.insert(self.conn, seq, lane)?;
-        self.insert_pending(lane, seq, None)?;
+        let block = self.changes.open.get_or_insert_with(|| Block::starting_at(seq));
+        block.push(&new.head(seq, lane), &new.body);
+        if block.is_full() {
+            self.close_block()?;
+        }
+        self.changes.untried.new.push((lane, seq));
+        self.note_pending(lane, 1);
         self.changes.appended += 1;
         self.changes.new_keys.insert(new.key, Seen { seq, accepted_at_seconds: new.accepted_at.seconds() });
         Ok(Appended { seq, random: new.random, lane, repeat: None })
@@ -45,7 +52,7 @@ impl Batch<'_> {
         let Some(seen) = seen.filter(|seen| seen.counts(new.accepted_at, self.ledger.duplicate_window)) else {
             return Ok(None);
         };
-        let first = match row::read(self.conn, &self.ledger.mask, seen.seq)? {
+        let first = match self.record(seen.seq)? {
             Ok(first) => first,
             // A clock that went far back can make a record seem younger than when it was deleted.
             Err(_) if deleted::covers(self.conn, seen.seq)? => return Ok(None),
@@ -66,14 +73,12 @@ impl Batch<'_> {
         }
         let known = self.ledger.lanes.len() + self.changes.new_lanes.len();
         let id = LaneId(i64::try_from(known).unwrap_or(i64::MAX).saturating_add(1));
+        let [organization, work_stream] = [lane.organization.guid(), lane.work_stream.guid()];
         self.conn
-            .prepare_cached("insert into lanes (id, organization, work_stream, queue) values (?1, ?2, ?3, ?4)")?
-            .execute(params![
-            id.0,
-            lane.organization.guid().as_bytes(),
-            lane.work_stream.guid().as_bytes(),
-            lane.queue.as_str()
-        ])?;
+            .prepare_cached(
+                "insert into lanes (id, organization, work_stream, queue, untried_from) values (?1, ?2, ?3, ?4, 1)",
+            )?
+            .execute(params![id.0, organization.as_bytes(), work_stream.as_bytes(), lane.queue.as_str()])?;
         self.changes.new_lanes.insert(lane.clone(), id);
         Ok(id)
     }
@@ -95,7 +100,8 @@ impl Batch<'_> {
                 "insert into pending (lane, seq, due_at, attempts, last_error) values (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![lane.0, seq, DUE_AT_ONCE, attempts, last_error])?;
-        self.note_pending(lane, DUE_AT_ONCE);
+        self.note_pending(lane, 1);
+        self.note_due(lane, DUE_AT_ONCE);
         Ok(())
     }
 }

@@ -3,16 +3,24 @@
 //! Nothing in memory changes before the commit. A [`Batch`] reads the [`Ledger`] and keeps its own [`Changes`] on top;
 //! they are applied as a whole when the disk has them, and dropped as a whole when it has not.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::block::{Block, Cache};
 use super::board::{Figures, Wanted};
 use super::duplicates::{KeyChanges, Lookup, Seen};
-use super::row::DuplicateKey;
+use super::row::{self, Damage, DuplicateKey, ReadRecord};
+use super::settle::Held;
+use super::untried::{LIST_AT_RECORDS, Untried, UntriedChanges};
 use crate::store::receipt_id::ReceiptMask;
 use crate::store::{Lane, LaneBacklog, LaneId};
+
+/// Leases that are remembered at most; what there is of others is read from the disk when they end.
+const REMEMBERED_LEASES: usize = 65_536;
 
 /// How many records are in a state, and their sequence numbers added up (wrapping): a cheap proof, at the next start,
 /// that none has vanished from its table.
@@ -63,8 +71,16 @@ pub(super) struct Ledger {
     /// Records whose details stay nevertheless.
     pub(super) wanted: Wanted,
     pub(super) lanes: HashMap<Lane, LaneId>,
+    /// The same, by number: the lane with the ID `n` stands at `n - 1`.
+    pub(super) lanes_in_order: Vec<Lane>,
     pub(super) high_water: i64,
     pub(super) delivered: Tally,
+    /// What is pending and has no row that says so. What is read back for it is no change.
+    pub(super) untried: RefCell<Untried>,
+    /// Blocks as they are on disk.
+    pub(super) blocks: RefCell<Cache>,
+    /// Leases that were given since the start, by record, as far as they are remembered.
+    pub(super) leases: HashMap<i64, Held>,
     /// For a lane that was looked through and had nothing due: no record of it is due before this moment. A lane that
     /// is not here must be looked through.
     pub(super) quiet_until: HashMap<LaneId, i64>,
@@ -74,6 +90,18 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) appended: i64,
+    /// The block that new records go into; it is no row yet.
+    pub(super) open: Option<Block>,
+    /// Blocks that became rows.
+    pub(super) written: Vec<Block>,
+    /// Rows were written over.
+    pub(super) rewrote: bool,
+    /// Records to be trimmed when everything else is done: those of one block at once.
+    pub(super) to_trim: Vec<i64>,
+    pub(super) untried: UntriedChanges,
+    pub(super) leased: HashMap<i64, Held>,
+    /// Records whose lease ended, or that are not pending any more.
+    pub(super) unleased: HashSet<i64>,
     pub(super) new_lanes: HashMap<Lane, LaneId>,
     pub(super) new_keys: HashMap<DuplicateKey, Seen>,
     /// The keys of records that were deleted.
@@ -101,29 +129,78 @@ impl<'a> Batch<'a> {
         Self { conn, ledger, duplicates, changes: Changes::default() }
     }
 
-    /// Writes the figures that go with the batch, and gives out what is to be applied after the commit.
-    pub(super) fn finish(self) -> rusqlite::Result<Changes> {
-        let changes = self.changes;
-        let delivered = self.ledger.delivered.plus(changes.delivered);
-        if changes.appended != 0 || changes.delivered != Tally::default() {
-            self.conn
-                .prepare_cached(
-                    "update meta set high_water = ?1, delivered_count = ?2, delivered_sum = ?3 where id = 1",
-                )?
-                .execute(params![self.ledger.high_water + changes.appended, delivered.count, delivered.sum])?;
+    /// Writes what was put off and the figures that go with the batch, and gives out what is to be applied after the
+    /// commit. `list_untried`: whether to list all untried records, however few.
+    pub(super) fn finish(mut self, list_untried: bool) -> rusqlite::Result<Changes> {
+        self.close_block()?;
+        self.trim_all()?;
+        let Self { conn, ledger, mut changes, .. } = self;
+        let untried = ledger.untried.borrow();
+        changes.untried.write_taken(conn, &untried)?;
+        let unlisted = untried.unlisted() + changes.untried.new.len();
+        let list = unlisted >= LIST_AT_RECORDS || (list_untried && unlisted > 0);
+        if list {
+            changes.untried.list(conn, &untried)?;
+            conn.prepare_cached("update meta set listed_to = ?1 where id = 1")?
+                .execute([ledger.high_water + changes.appended])?;
+        }
+        // What was only appended says by itself how far it goes; a page less to write for each commit.
+        if list || changes.delivered != Tally::default() {
+            let delivered = ledger.delivered.plus(changes.delivered);
+            conn.prepare_cached(
+                "update meta set high_water = ?1, delivered_count = ?2, delivered_sum = ?3 where id = 1",
+            )?
+            .execute(params![ledger.high_water + changes.appended, delivered.count, delivered.sum])?;
         }
         Ok(changes)
     }
 
-    /// A record of this lane became pending, due at this moment.
-    pub(super) fn note_pending(&mut self, lane: LaneId, due: i64) {
-        *self.changes.pending.entry(lane).or_default() += 1;
-        self.note_due(lane, due);
+    /// What this lane stands for.
+    pub(super) fn lane(&self, id: LaneId) -> Option<&Lane> {
+        let known = usize::try_from(id.0).ok()?.checked_sub(1)?;
+        self.ledger
+            .lanes_in_order
+            .get(known)
+            .or_else(|| self.changes.new_lanes.iter().find(|(_, new)| **new == id).map(|(lane, _)| lane))
     }
 
-    /// A pending record of this lane is not pending any more.
-    pub(super) fn note_not_pending(&mut self, lane: LaneId) {
-        *self.changes.pending.entry(lane).or_default() -= 1;
+    /// The record at this place. `Ok(Err(_))` is a record that is damaged or missing.
+    pub(super) fn record(&mut self, seq: i64) -> rusqlite::Result<Result<ReadRecord, Damage>> {
+        let block = self.block(seq)?;
+        let lane = block.heads.get(seq).and_then(|head| self.lane(head.lane));
+        Ok(row::decode(&block, seq, lane, &self.ledger.mask))
+    }
+
+    /// The block that this record is in; one without it where it is in none.
+    pub(super) fn block(&mut self, seq: i64) -> rusqlite::Result<Arc<Block>> {
+        if !self.changes.rewrote
+            && let Some(block) = self.ledger.blocks.borrow().get(seq)
+        {
+            return Ok(block);
+        }
+        if seq > self.ledger.high_water {
+            // So that what this batch has put in is found too.
+            self.close_block()?;
+        }
+        let block = Arc::new(Block::around(self.conn, seq)?.unwrap_or_else(|| Block::starting_at(seq)));
+        if seq <= self.ledger.high_water && !self.changes.rewrote {
+            self.ledger.blocks.borrow_mut().put(Arc::clone(&block));
+        }
+        Ok(block)
+    }
+
+    /// Makes a row of the block that new records went into.
+    pub(super) fn close_block(&mut self) -> rusqlite::Result<()> {
+        if let Some(block) = self.changes.open.take() {
+            block.insert(self.conn)?;
+            self.changes.written.push(block);
+        }
+        Ok(())
+    }
+
+    /// Pending records of this lane came (1) or went (-1).
+    pub(super) fn note_pending(&mut self, lane: LaneId, change: i64) {
+        *self.changes.pending.entry(lane).or_default() += change;
     }
 
     /// A record was delivered.
@@ -174,13 +251,28 @@ impl Changes {
         ledger.high_water += self.appended;
         ledger.delivered = ledger.delivered.plus(self.delivered);
         figures.high_water = ledger.high_water;
+        let cache = ledger.blocks.get_mut();
+        if self.rewrote {
+            cache.clear();
+        }
+        self.written.into_iter().for_each(|block| cache.put(Arc::new(block)));
         figures.waiting = figures.waiting.saturating_add_signed(self.waiting);
         figures.dead_lettered = figures.dead_lettered.saturating_add_signed(self.dead_lettered);
         let mut new_lanes: Vec<_> = self.new_lanes.into_iter().collect();
         new_lanes.sort_unstable_by_key(|(_, id)| *id);
         for (lane, id) in new_lanes {
             figures.lanes.push(LaneBacklog { id, lane: lane.clone(), pending: 0 });
+            ledger.lanes_in_order.push(lane.clone());
             ledger.lanes.insert(lane, id);
+        }
+        ledger.untried.get_mut().apply(self.untried);
+        for seq in self.unleased {
+            ledger.leases.remove(&seq);
+        }
+        for (seq, held) in self.leased {
+            if ledger.leases.len() < REMEMBERED_LEASES || ledger.leases.contains_key(&seq) {
+                ledger.leases.insert(seq, held);
+            }
         }
         for (id, change) in self.pending {
             figures.pending = figures.pending.saturating_add_signed(change);

@@ -1,14 +1,15 @@
 //! What a start looks at before it lets anyone in: that nothing is missing, and that everything is in one state.
 //!
-//! * The newest record must be the one that the mark in `records.db` names, and not older than the mark in its own file
-//!   and than what the index has seen; otherwise records were lost, and the start says which.
+//! * The newest record must not be older than the mark in `records.db`, than the mark in its own file and than what the
+//!   index has seen; otherwise records were lost, and the start says which.
 //! * The newest records are contiguous but for those that were deleted, and their checksums match.
-//! * Pending, waiting, delivered, dead-lettered and deleted records together are all records: as many, and with the same
+//! * Pending (tried or not), waiting, delivered, dead-lettered and deleted records together are all records: as many, and with the same
 //!   sum of sequence numbers. A record that vanished from its table, and would neither be delivered nor be missed, shows
 //!   here. Which one it is takes a pass over everything, which only a start that is refused anyway makes.
 //!
 //! All of it takes one pass over what is pending, waiting or given up, and nothing over what is delivered.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +17,13 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::batch::{Ledger, Tally};
+use super::block::{Block, Heads};
 use super::board::{Figures, Wanted};
 use super::deleted::Ranges;
 use super::error::OpenError;
 use super::mark::{Mark, MarkFile};
-use super::row::{self, COLUMNS};
+use super::row;
+use super::untried::Untried;
 use crate::store::receipt_id::{ReceiptMask, SECRET_BYTES};
 use crate::store::{Lane, LaneBacklog, LaneId};
 
@@ -30,19 +33,31 @@ const VERIFIED_RECORDS: i64 = 256;
 /// What `meta` holds.
 pub(super) struct Meta {
     pub(super) secret: [u8; SECRET_BYTES],
+    /// The newest record's number.
     pub(super) high_water: i64,
+    /// What the mark in the database says of it: at least the last of those that were committed with anything else.
+    marked: i64,
+    listed_to: i64,
     secret_crc: u32,
     delivered: Tally,
 }
 
 /// Reads `meta`.
 pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<Meta> {
+    let newest = Heads::around(conn, i64::MAX)?.map_or(0, |heads| heads.last());
     conn.query_row(
-        "select receipt_secret, high_water, delivered_count, delivered_sum, receipt_secret_crc from meta where id = 1",
+        "select receipt_secret, receipt_secret_crc, high_water, listed_to, delivered_count, delivered_sum \
+         from meta where id = 1",
         [],
         |row| {
-            let delivered = Tally { count: row.get(2)?, sum: row.get(3)? };
-            Ok(Meta { secret: row.get(0)?, high_water: row.get(1)?, secret_crc: row.get(4)?, delivered })
+            Ok(Meta {
+                secret: row.get(0)?,
+                secret_crc: row.get(1)?,
+                high_water: newest,
+                marked: row.get(2)?,
+                listed_to: row.get(3)?,
+                delivered: Tally { count: row.get(4)?, sum: row.get(5)? },
+            })
         },
     )
 }
@@ -67,7 +82,7 @@ pub(super) fn check(
         return Err(OpenError::inconsistent(file, "the secret that makes receipt IDs is not the one that was written"));
     }
     let mask = ReceiptMask::new(&meta.secret);
-    check_newest(conn, file, meta.high_water)?;
+    check_newest(file, meta)?;
     check_mark(file, meta.high_water, mark)?;
     let damaged = OpenError::sqlite(file);
     let deleted = Ranges::read(conn, meta.high_water)
@@ -75,10 +90,16 @@ pub(super) fn check(
         .map_err(|detail| OpenError::inconsistent(file, detail))?;
     check_tail(conn, file, (&mask, meta.high_water), &deleted)?;
 
-    let lanes = read_lanes(conn, file)?;
+    let (lanes, untried_from) = read_lanes(conn, file)?;
+    let in_order: Vec<Lane> = lanes.iter().map(|backlog| backlog.lane.clone()).collect();
     let by_lane = lanes.iter().map(|backlog| (backlog.lane.clone(), backlog.id)).collect();
     let mut figures = Figures { lanes, high_water: meta.high_water, ..Figures::default() };
-    let pending = count_pending(conn, file, &mut figures)?;
+    let tried = count_pending(conn, file, &mut figures)?;
+    let count_one = |lane, _| figures.lane_mut(lane).into_iter().for_each(|backlog| backlog.pending += 1);
+    let (untried, untried_tally) = Untried::read(conn, &untried_from, meta.listed_to, count_one)
+        .map_err(&damaged)?
+        .map_err(|detail| OpenError::inconsistent(file, detail))?;
+    let pending = tried.plus(untried_tally);
     let waiting = tally(conn, "select seq from waiting").map_err(&damaged)?;
     let dead = tally(conn, "select seq from dead_letters").map_err(&damaged)?;
     let discarded = tally(conn, "select seq from discarded").map_err(&damaged)?;
@@ -101,7 +122,7 @@ pub(super) fn check(
             deleted.tally().count,
             all.sum,
             accounted.sum,
-            first_stray(conn, meta.high_water, &deleted).map_err(&damaged)?
+            first_stray(conn, meta, &deleted, &untried_from).map_err(&damaged)?
         );
         return Err(OpenError::inconsistent(file, detail));
     }
@@ -111,25 +132,45 @@ pub(super) fn check(
         trim_at_delivery: rules.trim_at_delivery,
         wanted: rules.wanted.clone(),
         lanes: by_lane,
+        lanes_in_order: in_order,
         high_water: meta.high_water,
         delivered: meta.delivered,
+        untried: RefCell::new(untried),
+        blocks: RefCell::default(),
+        leases: HashMap::new(),
         quiet_until: HashMap::new(),
     };
     Ok((ledger, figures))
 }
 
 /// Which record it is that is in no state, or in two: the first of them, in words.
-fn first_stray(conn: &Connection, high_water: i64, deleted: &Ranges) -> rusqlite::Result<String> {
+fn first_stray(
+    conn: &Connection,
+    meta: &Meta,
+    deleted: &Ranges,
+    untried_from: &HashMap<LaneId, i64>,
+) -> rusqlite::Result<String> {
+    // Only a start that is refused anyway comes here, so it may take all the memory that it takes.
+    let mut untried = Vec::new();
+    let _read = Untried::read(conn, untried_from, meta.listed_to, |_, seq| untried.push(seq))?;
+    untried.sort_unstable();
+    let mut untried = untried.into_iter().peekable();
     let mut select = conn.prepare(
         "select seq from pending union all select seq from waiting union all select seq from delivered \
          union all select seq from dead_letters union all select seq from discarded order by seq",
     )?;
-    let mut rows = select.query([])?;
+    let mut others = select.query_map([], |row| row.get::<_, i64>(0))?.peekable();
+    let mut next = || -> rusqlite::Result<Option<i64>> {
+        match (others.peek(), untried.peek()) {
+            (Some(Ok(other)), Some(seq)) if seq < other => Ok(untried.next()),
+            (None, _) => Ok(untried.next()),
+            (Some(_), _) => others.next().transpose(),
+        }
+    };
     let mut before = 0;
-    let mut next = || -> rusqlite::Result<Option<i64>> { rows.next()?.map(|row| row.get(0)).transpose() };
     loop {
         let found = next()?;
-        let seq = found.unwrap_or(high_water + 1);
+        let seq = found.unwrap_or(meta.high_water + 1);
         if let Some(missing) = deleted.first_kept(before + 1, seq - 1) {
             return Ok(format!("; record {} is in none of these states", missing.first));
         }
@@ -139,7 +180,7 @@ fn first_stray(conn: &Connection, high_water: i64, deleted: &Ranges) -> rusqlite
         if found.is_some() && deleted.first_kept(seq, seq).is_none() {
             return Ok(format!("; record {seq} is in one of these states, and deleted"));
         }
-        if found.is_none() || seq > high_water {
+        if found.is_none() || seq > meta.high_water {
             return Ok(String::new());
         }
         before = seq;
@@ -151,18 +192,8 @@ pub(super) fn lost(file: &Path, from: i64, to: i64) -> OpenError {
     OpenError::Damaged { from: from.cast_unsigned(), to: to.cast_unsigned(), file: file.to_owned() }
 }
 
-fn check_newest(conn: &Connection, file: &Path, high_water: i64) -> Result<(), OpenError> {
-    let newest: Option<i64> =
-        conn.query_row("select max(seq) from records", [], |row| row.get(0)).map_err(OpenError::sqlite(file))?;
-    let newest = newest.unwrap_or(0);
-    if newest < high_water {
-        return Err(lost(file, newest + 1, high_water));
-    }
-    if newest > high_water {
-        let detail = format!("it holds record {newest}, but its high-water mark is {high_water}");
-        return Err(OpenError::inconsistent(file, detail));
-    }
-    Ok(())
+fn check_newest(file: &Path, meta: &Meta) -> Result<(), OpenError> {
+    if meta.high_water < meta.marked { Err(lost(file, meta.high_water + 1, meta.marked)) } else { Ok(()) }
 }
 
 fn check_mark(file: &Path, high_water: i64, mark: &MarkFile) -> Result<(), OpenError> {
@@ -187,51 +218,55 @@ fn check_tail(
     deleted: &Ranges,
 ) -> Result<(), OpenError> {
     let damaged = OpenError::sqlite(file);
-    let sql = format!(
-        "select {COLUMNS} from records r left join lanes l on l.id = r.lane order by r.seq desc limit {VERIFIED_RECORDS}"
-    );
-    let mut select = conn.prepare(&sql).map_err(&damaged)?;
-    let mut rows = select.query([]).map_err(&damaged)?;
+    let mut select = conn.prepare("select first, heads, bodies from blocks order by first desc").map_err(&damaged)?;
+    let mut rows = select.query_map([], Block::of).map_err(&damaged)?;
     let all_deleted = |from: i64, to: i64| match deleted.first_kept(from, to) {
         Some(gone) => Err(lost(file, gone.first, gone.last)),
         None => Ok(()),
     };
     let (mut expected, mut verified) = (high_water, 0);
-    while let Some(row) = rows.next().map_err(&damaged)? {
-        let seq: i64 = row.get(0).map_err(&damaged)?;
-        all_deleted(seq + 1, expected)?;
-        if deleted.first_kept(seq, seq).is_none() {
-            return Err(OpenError::inconsistent(file, format!("record {seq} is there although it was deleted")));
+    'blocks: while let Some(block) = rows.next().transpose().map_err(&damaged)? {
+        for (seq, head) in block.heads.iter().rev().filter(|(_, head)| head.is_there()) {
+            if verified == VERIFIED_RECORDS {
+                break 'blocks;
+            }
+            all_deleted(seq + 1, expected)?;
+            if deleted.first_kept(seq, seq).is_none() {
+                return Err(OpenError::inconsistent(file, format!("record {seq} is there although it was deleted")));
+            }
+            let lane = row::lane(conn, head.lane).map_err(&damaged)?;
+            row::decode(&block, seq, lane.as_ref(), mask)
+                .map_err(|damage| OpenError::inconsistent(file, damage.to_string()))?;
+            expected = seq - 1;
+            verified += 1;
         }
-        row::decode(row, mask, seq).map_err(|damage| OpenError::inconsistent(file, damage.to_string()))?;
-        expected = seq - 1;
-        verified += 1;
     }
-    // Fewer rows than were asked for: then they must reach down to the first record.
+    // Fewer records than were asked for: then they must reach down to the first one.
     if verified < VERIFIED_RECORDS { all_deleted(1, expected) } else { Ok(()) }
 }
 
-fn read_lanes(conn: &Connection, file: &Path) -> Result<Vec<LaneBacklog>, OpenError> {
+/// Every lane, and from which number on its records are untried.
+fn read_lanes(conn: &Connection, file: &Path) -> Result<(Vec<LaneBacklog>, HashMap<LaneId, i64>), OpenError> {
     let damaged = OpenError::sqlite(file);
-    let mut select =
-        conn.prepare("select organization, work_stream, queue, id from lanes order by id").map_err(&damaged)?;
+    let mut select = conn
+        .prepare("select organization, work_stream, queue, id, untried_from from lanes order by id")
+        .map_err(&damaged)?;
     let mut rows = select.query([]).map_err(&damaged)?;
-    let mut lanes = Vec::new();
+    let (mut lanes, mut untried_from) = (Vec::new(), HashMap::new());
     while let Some(row) = rows.next().map_err(&damaged)? {
-        let lane: Option<(Lane, i64)> = (|| {
-            let blob = |at: usize| row.get_ref(at).ok()?.as_blob().ok();
-            let queue = row.get_ref(2).ok()?.as_str().ok()?;
-            Some((row::lane_of(blob(0)?, blob(1)?, queue)?, row.get(3).ok()?))
-        })();
         let expected = i64::try_from(lanes.len()).unwrap_or(i64::MAX).saturating_add(1);
-        match lane {
-            Some((lane, id)) if id == expected => lanes.push(LaneBacklog { id: LaneId(id), lane, pending: 0 }),
+        let read = || Some((row::lane_in(row)?, LaneId(row.get(3).ok()?), row.get(4).ok()?));
+        match read() {
+            Some((lane, id, from)) if id.0 == expected => {
+                lanes.push(LaneBacklog { id, lane, pending: 0 });
+                untried_from.insert(id, from);
+            }
             Some(_) | None => {
                 return Err(OpenError::inconsistent(file, format!("lane {expected} is missing or cannot be read")));
             }
         }
     }
-    Ok(lanes)
+    Ok((lanes, untried_from))
 }
 
 fn count_pending(conn: &Connection, file: &Path, figures: &mut Figures) -> Result<Tally, OpenError> {

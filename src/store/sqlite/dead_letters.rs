@@ -5,6 +5,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::batch::Batch;
+use super::block;
 use super::error::Fault;
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
@@ -68,7 +69,7 @@ impl Batch<'_> {
     pub(super) fn discard(&mut self, chosen: &Chosen, how: &Discarded) -> Result<u64, Fault> {
         let taken = self.take_dead_letters(chosen)?;
         for DeadLetter { seq, lane, at, attempts, reason } in &taken {
-            self.trim(*seq)?;
+            self.changes.to_trim.push(*seq);
             self.conn
                 .prepare_cached(
                     "insert into discarded (seq, lane, at, attempts, reason, discarded_at, discarded_by, discarded_for) \
@@ -113,11 +114,7 @@ impl Batch<'_> {
     fn number_of(&self, receipt: &ReceiptId) -> rusqlite::Result<Option<i64>> {
         let unmasked = self.ledger.mask.open(receipt);
         let Ok(seq) = i64::try_from(unmasked.seq) else { return Ok(None) };
-        let random: Option<[u8; 16]> = self
-            .conn
-            .prepare_cached("select receipt from records where seq = ?1")?
-            .query_row([seq], |row| row.get(0))
-            .optional()?;
+        let random = block::head(self.conn, seq)?.map(|head| head.random);
         Ok(random.filter(|random| same(random, &unmasked.random)).map(|_| seq))
     }
 }

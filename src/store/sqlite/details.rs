@@ -1,4 +1,5 @@
-//! The column `details`: a blob is the record's details, a text the SHA-256 of those that were trimmed, in hex.
+//! A record's details, or what is left of them. In format 2 they were a column of their own: a blob was the details, a
+//! text the SHA-256 of those that were trimmed, in hex.
 
 use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 
@@ -15,7 +16,7 @@ pub(super) enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Reads the column.
+    /// Reads the column of format 2.
     pub(super) fn in_column(value: ValueRef<'a>) -> FromSqlResult<Self> {
         match value {
             ValueRef::Blob(details) => Ok(Self::Kept(details)),
@@ -31,15 +32,6 @@ impl<'a> Body<'a> {
             Self::Trimmed(sha256) => Details::Trimmed { sha256 },
         }
     }
-}
-
-/// The hash as the column holds it.
-pub(super) fn hex(sha256: &[u8; 32]) -> String {
-    sha256
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
-        .collect()
 }
 
 /// Reads 64 lower-case hex digits.
@@ -63,7 +55,7 @@ mod tests {
     #[test]
     fn a_hash_reads_back_and_nothing_else_does() {
         let sha256 = std::array::from_fn(|at| u8::try_from(at * 7 % 256).unwrap());
-        let text = hex(&sha256);
+        let text: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(sha256_in(text.as_bytes()), Some(sha256));
         for wrong in ["", &text[1..], &format!("{text}0"), &text.to_uppercase(), &text.replace('0', "g")] {
             assert_eq!(sha256_in(wrong.as_bytes()), None, "{wrong}");

@@ -3,18 +3,23 @@
 //! Format 2 added what it takes to forget (`deleted`, `trimmed`), to wait (`waiting`) and to put dead letters away
 //! (`discarded`). No column was added to what an append writes: details that were trimmed are told apart by their type
 //! (text, the SHA-256 in hex) from details that are there (a blob).
+//!
+//! Format 3 made appends cheap: records that are committed together are one row (`blocks`), and pending records that were
+//! never tried have none (`untried`). The rows of `records` move over within the one transaction.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::block::Block;
 use super::error::OpenError;
+use super::row;
 
 /// The format that this engine writes, in the header of `records.db`. It reads every one before.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// What makes each format out of the one before; the first is made out of nothing.
-const STEPS: [(u32, &str); 2] = [(1, FORMAT_1), (2, FORMAT_2)];
+const STEPS: [(u32, &str); 3] = [(1, FORMAT_1), (2, FORMAT_2), (3, FORMAT_3)];
 
 const FORMAT_1: &str = "
 create table meta (
@@ -106,11 +111,65 @@ create table deleted (
 );
 ";
 
+const FORMAT_3: &str = "
+-- The records of a commit, or a part of them: see block.rs.
+create table blocks (
+    first integer primary key,
+    heads blob not null,
+    bodies blob not null
+);
+-- Numbers of records of a lane that were never handed out: see untried.rs.
+create table untried (
+    lane integer not null,
+    first integer not null,
+    last integer not null,
+    seqs blob not null,
+    primary key (lane, first)
+) without rowid;
+-- From this number on a lane's records were never handed out. What is pending in an older format has rows.
+alter table lanes add column untried_from integer not null default 1;
+update lanes set untried_from = coalesce((select high_water from meta), 0) + 1;
+-- What was never handed out up to this record is listed in untried.
+alter table meta add column listed_to integer not null default 0;
+update meta set listed_to = high_water;
+";
+
+/// Records that are moved between two words about it.
+const MOVED_AT_ONCE: i64 = 100_000;
+
+/// Moves records out of their rows into blocks.
+fn move_into_blocks(conn: &Connection) -> rusqlite::Result<()> {
+    let mut select = conn.prepare(row::format_2::SELECT)?;
+    let mut rows = select.query([])?;
+    let mut block: Option<Block> = None;
+    let mut moved = 0;
+    while let Some(row) = rows.next()? {
+        let (seq, head, body) = row::format_2::record_in(row)?;
+        if let Some(done) = block.take_if(|block| block.is_full() || block.next() != seq) {
+            done.insert(conn)?;
+        }
+        block.get_or_insert_with(|| Block::starting_at(seq)).push(&head, &body);
+        moved += 1;
+        if moved % MOVED_AT_ONCE == 0 {
+            tracing::info!(records = moved, "bringing the record store up to date");
+        }
+    }
+    if let Some(last) = block {
+        last.insert(conn)?;
+    }
+    drop(rows);
+    drop(select);
+    conn.execute_batch("drop table records")
+}
+
 /// Makes the tables of the present format out of those of an earlier one (0: out of nothing), within the transaction
 /// that the connection is in.
 pub(super) fn upgrade(conn: &Connection, from: u32) -> rusqlite::Result<()> {
     for (_, step) in STEPS.iter().filter(|(version, _)| *version > from) {
         conn.execute_batch(step)?;
+    }
+    if from < 3 {
+        move_into_blocks(conn)?;
     }
     conn.pragma_update(None, "user_version", VERSION)
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
+use super::block::Heads;
 use super::duplicates::{Recent, Seen};
 use super::error::OpenError;
 use super::row::DuplicateKey;
@@ -138,13 +139,18 @@ pub(super) fn discard(dir: &Path) {
 /// Reads the keys of the records after `merged_to`, at most `limit` records. What it read is complete up to `newest`.
 pub(super) fn read_tail(records: &Connection, merged_to: i64, limit: usize) -> rusqlite::Result<Recent> {
     let mut recent = Recent { keys: HashMap::new(), newest: merged_to, forgotten: Vec::new() };
-    let mut select =
-        records.prepare("select seq, duplicate_key, accepted_at from records where seq > ?1 order by seq limit ?2")?;
-    let mut rows = select.query(params![merged_to, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-    while let Some(row) = rows.next()? {
-        let (seq, accepted_at): (i64, i64) = (row.get(0)?, row.get(2)?);
-        recent.keys.insert(row.get(1)?, Seen { seq, accepted_at_seconds: accepted_at.div_euclid(1000) });
-        recent.newest = seq;
+    let around = Heads::around(records, merged_to)?;
+    let mut select = records.prepare("select first, heads from blocks where first > ?1 order by first")?;
+    let behind = select.query_map([merged_to], Heads::of)?;
+    for heads in around.map(Ok).into_iter().chain(behind) {
+        let heads = heads?;
+        for (seq, head) in heads.iter().filter(|(seq, head)| *seq > merged_to && head.is_there()) {
+            recent.keys.insert(head.key, Seen { seq, accepted_at_seconds: head.accepted_at.div_euclid(1000) });
+            recent.newest = seq;
+        }
+        if recent.keys.len() >= limit {
+            break;
+        }
     }
     Ok(recent)
 }

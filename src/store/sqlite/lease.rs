@@ -1,14 +1,18 @@
 //! Lease: which pending records are due, in what order, and who may have them for how long.
 //!
 //! A pending row has one moment, `due_at`: when it may be handed out next. While it is on lease that is the lease's end,
-//! so a lease that runs out needs nobody to clean up. The attempt is counted when the lease is given, durably: a record
+//! so a lease that runs out needs nobody to clean up. What was never handed out has no such row and is always due
+//! ([`untried`](super::untried)). The attempt is counted when the lease is given, durably: a record
 //! that takes its holder down with it is still counted.
 
 use rusqlite::params;
 
+use super::append::DUE_AT_ONCE;
 use super::batch::Batch;
 use super::error::Fault;
-use super::row::{self, Damage};
+use super::random;
+use super::row::Damage;
+use super::settle::Held;
 use crate::domain::time::Timestamp;
 use crate::store::{LaneId, LeaseRequest, LeaseToken, Leased, Leases};
 
@@ -24,7 +28,8 @@ struct Candidate {
     seq: i64,
     lane: LaneId,
     due_at: i64,
-    attempts: u32,
+    /// How often it was tried; `None` for one that never was, and has no row.
+    attempts: Option<u32>,
 }
 
 /// What is collected while a lease request is served.
@@ -56,7 +61,9 @@ impl Batch<'_> {
             let earliest = request.groups.iter().flatten().filter_map(|lane| self.quiet_until(*lane)).min();
             // Nothing pending at all is quiet for ever.
             leases.next_due = earliest.filter(|due| *due != i64::MAX).map(Timestamp::from_millis);
-            if more {
+            // What came in with this batch is handed out by the next.
+            let new = |lane: &LaneId| self.changes.untried.new.iter().any(|(new, _)| new == lane);
+            if more || request.groups.iter().flatten().any(new) {
                 leases.next_due = Some(request.now);
             }
         }
@@ -70,15 +77,20 @@ impl Batch<'_> {
         lanes.sort_unstable();
         lanes.dedup();
         for lane in lanes {
-            if self.quiet_until(lane).is_some_and(|quiet| quiet > now.millis()) {
-                continue;
-            }
             // Once there are enough, only earlier arrivals matter.
             let bound = if due.len() < room { i64::MAX } else { due.last().map_or(i64::MAX, |last| last.seq) };
-            self.due_in_lane(lane, now, (room, bound), &mut due)?;
+            if self.quiet_until(lane).is_none_or(|quiet| quiet <= now.millis()) {
+                self.due_in_lane(lane, now, (room, bound), &mut due)?;
+            }
+            let taken = self.changes.untried.taken_from(lane);
+            let untried = self.ledger.untried.borrow_mut().next(self.conn, lane, (taken, room))?;
+            let untried = untried.into_iter().take_while(|seq| *seq < bound);
+            due.extend(untried.map(|seq| Candidate { seq, lane, due_at: DUE_AT_ONCE, attempts: None }));
             due.sort_unstable_by_key(|candidate| candidate.seq);
             for left in due.drain(room.min(due.len())..) {
-                self.set_quiet_until(left.lane, None);
+                if left.attempts.is_some() {
+                    self.set_quiet_until(left.lane, None);
+                }
             }
         }
         Ok(due)
@@ -98,7 +110,7 @@ impl Batch<'_> {
         let mut rows = select.query([lane.0])?;
         let (mut found, mut earliest) = (0, i64::MAX);
         while let Some(row) = rows.next()? {
-            let candidate = Candidate { seq: row.get(0)?, lane, due_at: row.get(1)?, attempts: row.get(2)? };
+            let candidate = Candidate { seq: row.get(0)?, lane, due_at: row.get(1)?, attempts: Some(row.get(2)?) };
             if candidate.seq > bound || found == room {
                 self.set_quiet_until(lane, None);
                 return Ok(());
@@ -117,11 +129,13 @@ impl Batch<'_> {
     fn lease_one(&mut self, candidate: Candidate, collected: &mut Collected<'_>) -> Result<(), Fault> {
         let Candidate { seq, lane, due_at, attempts } = candidate;
         if collected.bytes >= MAX_LEASED_BYTES {
-            self.note_due(lane, due_at);
+            if attempts.is_some() {
+                self.note_due(lane, due_at);
+            }
             collected.more = true;
             return Ok(());
         }
-        let found = row::read(self.conn, &self.ledger.mask, seq)?;
+        let found = self.record(seq)?;
         let in_its_lane = found.and_then(|found| {
             let damage = |what| Damage { seq, what };
             if found.lane != lane {
@@ -136,24 +150,51 @@ impl Batch<'_> {
                 return Ok(self.quarantine(candidate, &damage, collected.request.now)?);
             }
         };
-        let token = LeaseToken(row::random_bytes().map_err(Fault::Random)?);
+        let token = LeaseToken(random::sixteen().map_err(Fault::Random)?);
         let until = collected.request.now.after(collected.request.duration);
-        let attempt = attempts.saturating_add(1);
-        self.conn
-            .prepare_cached(
-                "update pending set due_at = ?3, attempts = ?4, lease_token = ?5 where lane = ?1 and seq = ?2",
-            )?
-            .execute(params![lane.0, seq, until.millis(), attempt, token.0])?;
-        self.note_due(lane, until.millis());
+        let attempt = attempts.unwrap_or(0).saturating_add(1);
+        self.put_on_lease(candidate, (token, until), attempt)?;
         collected.bytes += record.details.as_bytes().len();
         collected.leases.leased.push(Leased { record, lane, token, until, attempt });
+        Ok(())
+    }
+
+    fn put_on_lease(
+        &mut self,
+        Candidate { seq, lane, attempts, .. }: Candidate,
+        (token, until): (LeaseToken, Timestamp),
+        attempt: u32,
+    ) -> rusqlite::Result<()> {
+        let (token, until) = (token.0, until.millis());
+        let last_error = if attempts.is_some() {
+            self.conn
+                .prepare_cached(
+                    "update pending set due_at = ?3, attempts = ?4, lease_token = ?5 where lane = ?1 and seq = ?2 \
+                     returning last_error",
+                )?
+                .query_row(params![lane.0, seq, until, attempt, token], |row| row.get(0))?
+        } else {
+            self.changes.untried.take(lane, seq);
+            self.conn
+                .prepare_cached(
+                    "insert into pending (lane, seq, due_at, attempts, lease_token) values (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![lane.0, seq, until, attempt, token])?;
+            None
+        };
+        self.note_due(lane, until);
+        self.changes.leased.insert(seq, Held { lane, token, until, attempts: attempt, last_error });
         Ok(())
     }
 
     fn quarantine(&mut self, candidate: Candidate, damage: &Damage, now: Timestamp) -> rusqlite::Result<()> {
         tracing::error!(%damage, "a damaged record cannot be delivered and becomes a dead letter");
         let reason = format!("the store is damaged: {damage}");
-        self.remove_pending(candidate.lane, candidate.seq)?;
-        self.insert_dead_letter((candidate.lane, candidate.seq), now, candidate.attempts, &reason)
+        let Candidate { seq, lane, attempts, .. } = candidate;
+        match attempts {
+            Some(_) => self.remove_pending(lane, seq)?,
+            None => self.remove_untried(lane, seq),
+        }
+        self.insert_dead_letter((lane, seq), now, attempts.unwrap_or(0), &reason)
     }
 }

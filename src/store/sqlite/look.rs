@@ -4,36 +4,32 @@
 //! one state; one that is in none, or in two, is reported as damage and not passed over. One that was deleted is not
 //! there any more, and nobody can tell whose receipt it had.
 
-use std::sync::LazyLock;
-
 use rusqlite::types::ValueRef;
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Row, params};
 
 use super::deleted;
 use super::error::read_error;
 use super::reader::Reader;
-use super::row::{self, COLUMN_COUNT, COLUMNS, Damage, ReadRecord};
+use super::row::{self, Damage, ReadRecord};
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::receipt_id::same;
 use crate::store::{DeliveryState, Details, Discarded, ReceiptStatus, StoreError, StoredRecord, Waiting};
 
-static STATUS: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "select {COLUMNS}, \
+/// Where the record of this number and lane stands.
+const STATUS: &str = "select \
          p.due_at, p.attempts, p.last_error, \
          w.closes_at, w.attempts, w.last_error, w.since, \
          d.at, d.attempts, d.last_error, d.closed_after_minutes, \
          x.at, x.attempts, x.reason, \
-         g.at, g.attempts, g.reason, g.discarded_at, g.discarded_by, g.discarded_for \
-         from records r left join lanes l on l.id = r.lane \
-         left join pending p on p.lane = r.lane and p.seq = r.seq left join waiting w on w.seq = r.seq \
-         left join delivered d on d.seq = r.seq left join dead_letters x on x.seq = r.seq \
-         left join discarded g on g.seq = r.seq where r.seq = ?1"
-    )
-});
+         g.at, g.attempts, g.reason, g.discarded_at, g.discarded_by, g.discarded_for, \
+         l.untried_from <= r.seq \
+         from (select ?1 as seq, ?2 as lane) r \
+         left join lanes l on l.id = r.lane left join pending p on p.lane = r.lane and p.seq = r.seq \
+         left join waiting w on w.seq = r.seq left join delivered d on d.seq = r.seq \
+         left join dead_letters x on x.seq = r.seq left join discarded g on g.seq = r.seq";
 /// Where each table's columns begin in [`STATUS`], and those that only it has.
-const PENDING: usize = COLUMN_COUNT;
+const PENDING: usize = 0;
 const WAITING: usize = PENDING + 3;
 const WAITING_SINCE: usize = WAITING + 3;
 const DELIVERED: usize = WAITING + 4;
@@ -41,10 +37,14 @@ const CLOSED_AFTER: usize = DELIVERED + 3;
 const DEAD: usize = DELIVERED + 4;
 const DISCARDED: usize = DEAD + 3;
 const DISCARDED_AT: usize = DISCARDED + 3;
+const UNTRIED: usize = DISCARDED_AT + 3;
 
 /// What became of a receipt.
 pub(super) fn status(reader: &Reader, id: &ReceiptId) -> Result<Option<ReceiptStatus>, StoreError> {
+    // One snapshot: a record that is handed out between two looks must not seem to be in no state.
+    let snapshot = reader.conn.unchecked_transaction().map_err(read_error)?;
     let found = find(reader, id, |seq| status_at(reader, seq))?;
+    snapshot.commit().map_err(read_error)?;
     Ok(found.map(|(_, status)| status))
 }
 
@@ -78,19 +78,16 @@ fn find<T>(
     }
 }
 
-/// What became of the record at this place.
+/// What became of the record at this place. The reader is in a transaction.
 pub(super) fn status_at(reader: &Reader, seq: i64) -> Result<([u8; 16], ReceiptStatus), StoreError> {
-    let found = reader
+    let found = row::read(&reader.conn, &reader.mask, seq).map_err(read_error)??;
+    let (random, lane) = (found.random, found.lane.0);
+    let status = reader
         .conn
-        .prepare_cached(&STATUS)
-        .and_then(|mut select| {
-            let decoded = |row: &Row<'_>| {
-                Ok(row::decode(row, &reader.mask, seq).and_then(|found| Ok((found.random, status_in(row, found)?))))
-            };
-            select.query_row([seq], decoded).optional()
-        })
+        .prepare_cached(STATUS)
+        .and_then(|mut select| select.query_row(params![seq, lane], |row| Ok(status_in(row, found))))
         .map_err(read_error)?;
-    Ok(found.unwrap_or_else(|| Err(Damage::missing(seq)))?)
+    Ok((random, status?))
 }
 
 /// The status in a row of [`STATUS`].
@@ -146,6 +143,10 @@ fn status_in(row: &Row<'_>, found: ReadRecord) -> Result<ReceiptStatus, Damage> 
             status.settled_at = Some(standing.at);
             status.discarded = Some(discarded_in(row).map_err(unreadable)?);
             standing
+        }
+        (None, None, None, None, None) if row.get(UNTRIED).is_ok_and(|untried: Option<bool>| untried == Some(true)) => {
+            status.next_attempt_at = Some(accepted_at);
+            Standing { at: accepted_at, attempts: 0, text: None }
         }
         (None, None, None, None, None) => {
             return Err(damage("it is neither pending nor waiting nor delivered nor a dead letter"));

@@ -23,6 +23,7 @@
 
 mod append;
 mod batch;
+mod block;
 mod board;
 pub mod catalog;
 mod check;
@@ -44,6 +45,7 @@ mod look;
 mod mark;
 mod merge;
 mod open;
+mod random;
 mod reader;
 mod retention;
 mod row;
@@ -54,6 +56,7 @@ mod space;
 pub mod subscriptions;
 mod sweep;
 mod trim;
+mod untried;
 mod waiting;
 mod writer;
 
@@ -158,7 +161,7 @@ impl SqliteStore {
     async fn append_entry(&self, entry: Entry) -> Result<Receipt, StoreError> {
         self.board.check_writable()?;
         let place = self.board.take_place()?;
-        let (job, answer) = Job::new(Box::new(NewRecord::prepare(entry)?));
+        let (job, answer) = Job::new(Box::new(NewRecord::prepare(&entry)?));
         // An append never waits to be let in: whoever sent it is better off with a 503 to retry.
         self.commands.try_send(Command::Append(job, place)).map_err(|refused| match refused {
             TrySendError::Full(_) => self.board.overloaded(),

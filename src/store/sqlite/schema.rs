@@ -110,7 +110,7 @@ fn fill_records(path: &Path, secret: &[u8; SECRET_BYTES]) -> rusqlite::Result<()
     conn.pragma_update(None, "journal_mode", "wal")?;
     let transaction = conn.transaction()?;
     format::upgrade(&transaction, 0)?;
-    transaction.execute("insert into meta values (1, ?1, ?2, 0, 0, 0)", params![secret, crc32fast::hash(secret)])?;
+    transaction.execute("insert into meta values (1, ?1, ?2, 0, 0, 0, 0)", params![secret, crc32fast::hash(secret)])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.commit()?;
     conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))

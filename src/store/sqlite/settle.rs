@@ -4,6 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::append::DUE_AT_ONCE;
 use super::batch::Batch;
+use super::block::{self, Head};
 use super::error::Fault;
 use super::waiting::Waiter;
 use crate::domain::ids::ReceiptId;
@@ -21,12 +22,15 @@ pub(super) struct Delivered {
     pub(super) closed_after_minutes: Option<i64>,
 }
 
-/// A record on a lease that still holds.
-struct Held {
-    seq: i64,
-    lane: LaneId,
-    attempts: u32,
-    last_error: Option<String>,
+/// A record on lease.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) lane: LaneId,
+    pub(super) token: [u8; 16],
+    /// When the lease ends, in milliseconds since 1970.
+    pub(super) until: i64,
+    pub(super) attempts: u32,
+    pub(super) last_error: Option<String>,
 }
 
 impl Batch<'_> {
@@ -37,8 +41,9 @@ impl Batch<'_> {
 
     fn settle_one(&mut self, settlement: &Settlement) -> rusqlite::Result<Settled> {
         let Settlement { receipt, token, at, outcome } = settlement;
-        let Some(held) = self.held(receipt, token, *at)? else { return Ok(Settled::LeaseLost) };
-        let Held { seq, lane, attempts, last_error } = held;
+        let Some((seq, held)) = self.held(receipt, token, *at)? else { return Ok(Settled::LeaseLost) };
+        let Held { lane, attempts, last_error, .. } = held;
+        self.changes.unleased.insert(seq);
         match outcome {
             Outcome::Delivered => {
                 self.remove_pending(lane, seq)?;
@@ -70,21 +75,29 @@ impl Batch<'_> {
     }
 
     /// The record, if this token's lease on it still holds.
-    fn held(&self, receipt: &ReceiptId, token: &LeaseToken, at: Timestamp) -> rusqlite::Result<Option<Held>> {
+    fn held(&self, receipt: &ReceiptId, token: &LeaseToken, at: Timestamp) -> rusqlite::Result<Option<(i64, Held)>> {
         let Ok(seq) = i64::try_from(self.ledger.mask.open(receipt).seq) else { return Ok(None) };
-        let found = self
-            .conn
+        let remembered = self.ledger.leases.get(&seq).filter(|_| !self.changes.unleased.contains(&seq)).cloned();
+        let held = match remembered {
+            Some(held) => Some(held),
+            None => self.held_on_disk(seq)?,
+        };
+        Ok(held.filter(|held| held.until > at.millis() && same(&held.token, &token.0)).map(|held| (seq, held)))
+    }
+
+    /// The lease that this record is on, as its row says.
+    fn held_on_disk(&self, seq: i64) -> rusqlite::Result<Option<Held>> {
+        let Some(Head { lane, .. }) = block::head(self.conn, seq)? else { return Ok(None) };
+        self.conn
             .prepare_cached(
-                "select lane, attempts, last_error, lease_token from pending \
-                 where lane = (select lane from records where seq = ?1) and seq = ?1 \
-                 and lease_token is not null and due_at > ?2",
+                "select lease_token, due_at, attempts, last_error from pending \
+                 where lane = ?1 and seq = ?2 and lease_token is not null",
             )?
-            .query_row(params![seq, at.millis()], |row| {
-                let held = Held { seq, lane: LaneId(row.get(0)?), attempts: row.get(1)?, last_error: row.get(2)? };
-                Ok((held, row.get::<_, [u8; 16]>(3)?))
+            .query_row(params![lane.0, seq], |row| {
+                let (token, until) = (row.get(0)?, row.get(1)?);
+                Ok(Held { lane, token, until, attempts: row.get(2)?, last_error: row.get(3)? })
             })
-            .optional()?;
-        Ok(found.and_then(|(held, stored)| same(&stored, &token.0).then_some(held)))
+            .optional()
     }
 
     /// Ends the lease; the record stays pending.
@@ -110,7 +123,7 @@ impl Batch<'_> {
         let Delivered { seq, lane, at, attempts, last_error, closed_after_minutes } = delivered;
         let trim = self.ledger.trim_at_delivery && !self.ledger.wanted.has(*seq);
         if trim {
-            self.trim(*seq)?;
+            self.changes.to_trim.push(*seq);
         }
         self.conn
             .prepare_cached(
@@ -133,7 +146,14 @@ impl Batch<'_> {
     /// Takes a record out of the pending ones, where it must be.
     pub(super) fn remove_pending(&mut self, lane: LaneId, seq: i64) -> rusqlite::Result<()> {
         self.conn.prepare_cached("delete from pending where lane = ?1 and seq = ?2")?.execute(params![lane.0, seq])?;
-        self.note_not_pending(lane);
+        self.note_pending(lane, -1);
+        self.changes.unleased.insert(seq);
         Ok(())
+    }
+
+    /// Takes a record that was never handed out, the next of its lane, out of the pending ones.
+    pub(super) fn remove_untried(&mut self, lane: LaneId, seq: i64) {
+        self.changes.untried.take(lane, seq);
+        self.note_pending(lane, -1);
     }
 }

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::batch::Batch;
 use super::error::Fault;
 use super::row::{DuplicateKey, Trimmed};
+use super::trim::Rewritten;
 use crate::domain::time::Timestamp;
 use crate::store::LaneId;
 
@@ -26,6 +27,17 @@ pub(super) enum Slice {
     GiveUp {
         /// Which.
         records: Vec<(LaneId, i64)>,
+        /// The present moment.
+        now: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// Make records of one lane that were never handed out dead letters, as far as they were accepted by then.
+    GiveUpUntried {
+        /// Whose.
+        lane: LaneId,
+        /// Accepted by then.
+        accepted_by: Timestamp,
         /// The present moment.
         now: Timestamp,
         /// Why.
@@ -72,6 +84,7 @@ impl Slice {
         match self {
             Self::Close { .. } => super::waiting::CLOSED_AT_ONCE.unsigned_abs() as usize,
             Self::GiveUp { records, .. } => records.len(),
+            Self::GiveUpUntried { .. } => SLICE_RECORDS,
             Self::Trim { records } => records.len(),
             Self::Delete { records, .. } => records.len(),
         }
@@ -84,6 +97,9 @@ impl Batch<'_> {
         match slice {
             Slice::Close { now } => self.close_waiting(*now),
             Slice::GiveUp { records, now, reason } => Ok(self.give_up(records, *now, reason)?),
+            Slice::GiveUpUntried { lane, accepted_by, now, reason } => {
+                Ok(self.give_up_untried(*lane, *accepted_by, (*now, reason))?)
+            }
             Slice::Trim { records } => Ok(self.trim_delivered(records)?),
             Slice::Delete { shelf, records, settled_by } => Ok(self.delete_settled(*shelf, records, *settled_by)?),
         }
@@ -109,6 +125,28 @@ impl Batch<'_> {
         Ok(count)
     }
 
+    fn give_up_untried(
+        &mut self,
+        lane: LaneId,
+        accepted_by: Timestamp,
+        (now, reason): (Timestamp, &str),
+    ) -> rusqlite::Result<u64> {
+        let taken = self.changes.untried.taken_from(lane);
+        let oldest = self.ledger.untried.borrow_mut().next(self.conn, lane, (taken, SLICE_RECORDS))?;
+        let mut count = 0;
+        for seq in oldest {
+            // One that is missing is named when it is handed out.
+            let head = self.block(seq)?.heads.get(seq);
+            if head.is_none_or(|head| head.accepted_at > accepted_by.millis()) {
+                break;
+            }
+            self.remove_untried(lane, seq);
+            self.insert_dead_letter((lane, seq), now, 0, reason)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
     fn delete_settled(
         &mut self,
         shelf: Shelf,
@@ -118,11 +156,9 @@ impl Batch<'_> {
         let table = shelf.table();
         let mut gone = Vec::with_capacity(records.len());
         let mut settled = self.conn.prepare_cached(&format!("delete from {table} where seq = ?1 and at <= ?2"))?;
-        let mut record = self.conn.prepare_cached("delete from records where seq = ?1")?;
         for (seq, key) in records {
             // The newest record is what tells, at a start, that none is missing behind it.
             if *seq < self.ledger.high_water && settled.execute(params![seq, settled_by.millis()])? == 1 {
-                record.execute([seq])?;
                 gone.push(*seq);
                 self.changes.forgotten_keys.push((*key, *seq));
             }
@@ -134,6 +170,8 @@ impl Batch<'_> {
                 Shelf::Discarded => {}
             }
         }
+        drop(settled);
+        self.rewrite(gone.iter().map(|seq| (*seq, Rewritten::Deleted)).collect())?;
         self.note_deleted(&gone)?;
         Ok(gone.len() as u64)
     }

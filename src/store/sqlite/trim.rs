@@ -1,73 +1,101 @@
-//! Trimming: a record's details are replaced by their hash, and what rules saw of them goes too.
+//! Writing blocks over: a record's details are replaced by their hash, and what rules saw of them goes too; a deleted
+//! record leaves an empty place.
 //!
 //! A row that only became shorter would leave its page as it is, half empty, and no page would ever become free. So the
 //! rows of a slice are taken out together and put in again: the pages that they filled are given back, and what is left
 //! of them moves closer together.
 
-use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, params_from_iter};
+use std::collections::BTreeMap;
 
 use super::batch::Batch;
+use super::block::Block;
 use super::row::{self, Trimmed};
 
-/// Every column but the two that are replaced whole, and how many they are. The route changes too.
-const COLUMNS: &str = "seq, lane, receipt, duplicate_key, entity_logical_name, entity_set_name, record_id, \
-     relationship_name, route, catalog_generation, accepted_at, traceparent, client_tracking_id";
-const COLUMN_COUNT: usize = 13;
-const ROUTE_COLUMN: usize = 8;
+/// What becomes of a record in its block.
+pub(super) enum Rewritten<'a> {
+    /// It loses its details.
+    Trimmed(&'a Trimmed),
+    /// It goes.
+    Deleted,
+}
 
 impl Batch<'_> {
-    /// Trims a record. The details of a damaged one stay: a fresh checksum would call them sound.
-    pub(super) fn trim(&self, seq: i64) -> rusqlite::Result<()> {
-        match row::trimmed(self.conn, seq)? {
-            Ok(Some(trimmed)) => {
-                self.rewrite(std::iter::once(&trimmed))?;
+    /// Trims what the batch has put down for it. The details of a damaged record stay: a fresh checksum would call them
+    /// sound.
+    pub(super) fn trim_all(&mut self) -> rusqlite::Result<()> {
+        let mut records = Vec::new();
+        for seq in std::mem::take(&mut self.changes.to_trim) {
+            let block = self.block(seq)?;
+            let lane = block.heads.get(seq).and_then(|head| self.lane(head.lane));
+            match row::trimmed(&block, seq, lane) {
+                Ok(Some(trimmed)) => records.push((seq, trimmed)),
+                Ok(None) => {}
+                Err(damage) => tracing::error!(%damage, "the details of a damaged record are not trimmed"),
             }
-            Ok(None) => {}
-            Err(damage) => tracing::error!(%damage, "the details of a damaged record are not trimmed"),
         }
-        Ok(())
+        self.rewrite(records.iter().map(|(seq, trimmed)| (*seq, Rewritten::Trimmed(trimmed))).collect())
     }
 
     /// Trims delivered records that were read before, and marks all of them as looked at. Answers how many were
     /// trimmed.
-    pub(super) fn trim_delivered(&self, records: &[(i64, Option<Trimmed>)]) -> rusqlite::Result<u64> {
-        let mut mark =
-            self.conn.prepare_cached("update delivered set trimmed = 1 where seq = ?1 and trimmed is null")?;
-        let mut trimmed = Vec::with_capacity(records.len());
-        for (seq, record) in records {
-            if mark.execute([seq])? == 1 {
-                trimmed.extend(record);
-            }
-        }
-        self.rewrite(trimmed.into_iter())
-    }
-
-    /// Rewrites the rows that are there. Answers how many.
-    fn rewrite<'t>(&self, records: impl Iterator<Item = &'t Trimmed>) -> rusqlite::Result<u64> {
-        let mut delete =
-            self.conn.prepare_cached(&format!("delete from records where seq = ?1 returning {COLUMNS}"))?;
-        let mut rows: Vec<Vec<Value>> = Vec::new();
-        for trimmed in records {
-            let row = delete.query_row([trimmed.seq], |row| {
-                (0..COLUMN_COUNT).map(|column| row.get(column)).collect::<rusqlite::Result<Vec<Value>>>()
-            });
-            if let Some(mut row) = row.optional()? {
-                if let Some(route) = row.get_mut(ROUTE_COLUMN) {
-                    *route = Value::from(trimmed.route.clone());
+    pub(super) fn trim_delivered(&mut self, records: &[(i64, Option<Trimmed>)]) -> rusqlite::Result<u64> {
+        let mut rewritten = BTreeMap::new();
+        {
+            let mut mark =
+                self.conn.prepare_cached("update delivered set trimmed = 1 where seq = ?1 and trimmed is null")?;
+            for (seq, record) in records {
+                if mark.execute([seq])? == 1
+                    && let Some(trimmed) = record
+                {
+                    rewritten.insert(*seq, Rewritten::Trimmed(trimmed));
                 }
-                row.extend([Value::from(trimmed.crc), Value::from(trimmed.sha256_hex.clone())]);
-                rows.push(row);
             }
         }
-        let mut insert = self.conn.prepare_cached(&format!(
-            "insert into records ({COLUMNS}, crc, details) \
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
-        ))?;
-        let count = rows.len() as u64;
-        for row in rows {
-            insert.execute(params_from_iter(row))?;
-        }
+        let count = rewritten.len() as u64;
+        self.rewrite(rewritten)?;
         Ok(count)
     }
+
+    /// Writes the blocks of these records over.
+    pub(super) fn rewrite(&mut self, mut records: BTreeMap<i64, Rewritten<'_>>) -> rusqlite::Result<()> {
+        let mut blocks = Vec::new();
+        while let Some((seq, _)) = records.first_key_value() {
+            let block = self.block(*seq)?;
+            let behind = records.split_off(&(block.heads.last() + 1).max(seq + 1));
+            if block.iter().any(|(_, _, body)| body.is_none()) {
+                // What is left of it is not to be moved about.
+                tracing::error!(first = block.heads.first(), "a damaged block of records is not trimmed");
+                records.retain(|_, becomes| matches!(becomes, Rewritten::Deleted));
+            }
+            let mut written = Block::starting_at(block.heads.first());
+            for (seq, head, body) in block.iter() {
+                while written.next() < seq {
+                    written.push_deleted();
+                }
+                match records.get(&seq) {
+                    Some(Rewritten::Trimmed(Trimmed { head, body, .. })) => written.push(head, body),
+                    Some(Rewritten::Deleted) => written.push_deleted(),
+                    // One that cannot be read stays as it is: a place that says nothing else.
+                    None => written.push(&head, body.unwrap_or(UNREADABLE)),
+                }
+            }
+            while written.next() <= block.heads.last() {
+                written.push_deleted();
+            }
+            blocks.push(written);
+            records = behind;
+        }
+        let mut delete = self.conn.prepare_cached("delete from blocks where first = ?1")?;
+        for block in &blocks {
+            delete.execute([block.heads.first()])?;
+        }
+        for block in blocks.iter().filter(|block| !block.is_empty()) {
+            block.insert(self.conn)?;
+        }
+        self.changes.rewrote |= !blocks.is_empty();
+        Ok(())
+    }
 }
+
+/// The body of a record whose own could not be read.
+const UNREADABLE: &[u8] = &[0];

@@ -6,6 +6,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::batch::Batch;
+use super::block;
 use super::error::Fault;
 use super::settle::Delivered;
 use crate::domain::ids::ReceiptId;
@@ -61,13 +62,12 @@ impl Batch<'_> {
         let Ok(seq) = i64::try_from(unmasked.seq) else { return Ok(false) };
         let found = self
             .conn
-            .prepare_cached(&format!(
-                "select {COLUMNS}, r.receipt from waiting w join records r on r.seq = w.seq where w.seq = ?1"
-            ))?
-            .query_row([seq], |row| Ok((Waiter::of(row)?, row.get::<_, [u8; 16]>(6)?)))
+            .prepare_cached(&format!("select {COLUMNS} from waiting w where w.seq = ?1"))?
+            .query_row([seq], Waiter::of)
             .optional()?;
+        let Some(head) = block::head(self.conn, seq)? else { return Ok(false) };
         match found {
-            Some((waiter, random)) if same(&random, &unmasked.random) && waiter.closes_at > now => {
+            Some(waiter) if same(&head.random, &unmasked.random) && waiter.closes_at > now => {
                 self.remove_waiting(seq)?;
                 self.insert_pending_after((waiter.lane, seq), waiter.attempts, waiter.last_error.as_deref())?;
                 Ok(true)

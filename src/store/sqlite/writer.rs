@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::batch::{Batch, Changes, Ledger};
 use super::board::{Board, BreakOnPanic};
 use super::command::{Command, Failure};
-use super::duplicates::Duplicates;
+use super::duplicates::{Duplicates, Lookup};
 use super::error::{Fault, Meaning, meaning};
 use super::housekeeping::Housekeeper;
 use super::index;
@@ -155,7 +155,7 @@ impl Writer {
         for command in &mut *commands {
             command.run(&mut batch)?;
         }
-        let changes = batch.finish()?;
+        let changes = batch.finish(false)?;
         #[cfg(debug_assertions)]
         if self.acknowledge_before_commit {
             super::fault_point::acknowledge(commands);
@@ -232,9 +232,11 @@ impl Writer {
         for reader in readers {
             reader.stop();
         }
-        drop(self.index);
         // A broken store's log is evidence: the next start reads it as it is.
         if !self.board.is_broken() {
+            if let Err(error) = list_untried(&self.conn, &self.ledger, self.duplicates.look_up(&self.index)) {
+                tracing::warn!(%error, "untried records could not be listed at the end; the next start finds them itself");
+            }
             let truncated = self.conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
             if let Err(error) = truncated {
                 tracing::warn!(%error, "the log could not be folded in at the end; the next start will do it");
@@ -243,10 +245,18 @@ impl Writer {
                 tracing::warn!(%error, "the high-water mark could not be synced at the end");
             }
         }
+        drop(self.index);
         drop(self.conn);
         drop(self.lock);
         self.closed.send_replace(true);
     }
+}
+
+/// Lists what was never handed out, so that the next start need not look for it.
+fn list_untried(conn: &Connection, ledger: &Ledger, duplicates: Lookup<'_>) -> rusqlite::Result<()> {
+    let transaction = conn.unchecked_transaction()?;
+    Batch::new(conn, ledger, duplicates).finish(true)?;
+    transaction.commit()
 }
 
 /// Answers commands that are not even tried.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::super::block::Heads;
 use super::super::row::DuplicateKey;
 use super::super::sweep::Shelf;
 use crate::domain::time::Timestamp;
@@ -84,6 +85,8 @@ pub(super) struct Found {
     pub(super) settled_by: Timestamp,
     /// To be trimmed, in order.
     pub(super) trim: Vec<i64>,
+    /// The block that was looked into last.
+    heads: Option<Heads>,
 }
 
 /// Which settled records stay as they are, however old.
@@ -106,7 +109,7 @@ impl Kept {
 pub(super) struct Doomed {
     pub(super) seq: i64,
     pub(super) key: DuplicateKey,
-    /// How many bytes of details go with it.
+    /// How many bytes go with it.
     pub(super) bytes: u64,
 }
 
@@ -170,6 +173,7 @@ impl Patrol {
             delete: Vec::new(),
             settled_by: Timestamp::from_millis(now.millis().saturating_sub(millis(delete))),
             trim: Vec::new(),
+            heads: None,
         };
         while let Some(row) = rows.next()? {
             let (seq, at) = (row.get(0)?, Timestamp::from_millis(row.get(1)?));
@@ -200,13 +204,14 @@ impl Patrol {
     /// Whether a record that was settled long enough ago can be deleted: then it is put down for it. Otherwise, when it
     /// can.
     fn examine(&self, conn: &Connection, seq: i64, now: Timestamp, found: &mut Found) -> rusqlite::Result<Option<i64>> {
-        let record = conn
-            .prepare_cached("select duplicate_key, length(details), accepted_at from records where seq = ?1")?
-            .query_row([seq], |row| {
-                let doomed = Doomed { seq, key: row.get(0)?, bytes: u64::from(row.get::<_, u32>(1)?) };
-                Ok((doomed, Timestamp::from_millis(row.get(2)?)))
-            })
-            .optional()?;
+        if !found.heads.as_ref().is_some_and(|heads| (heads.first()..=heads.last()).contains(&seq)) {
+            found.heads = Heads::around(conn, seq)?;
+        }
+        let head = found.heads.as_ref().and_then(|heads| heads.get(seq));
+        let record = head.map(|head| {
+            let doomed = Doomed { seq, key: head.key, bytes: u64::from(head.body_bytes) };
+            (doomed, Timestamp::from_millis(head.accepted_at))
+        });
         let Some((doomed, accepted_at)) = record else {
             tracing::error!(record = seq, "a settled record is missing; it is not taken for a deleted one");
             return Ok(Some(NEVER));

@@ -8,6 +8,7 @@ use super::patrol::{Found, Kept, Step};
 use super::{Halt, Keeper};
 use crate::domain::time::Timestamp;
 use crate::store::LaneId;
+use crate::store::sqlite::block::{self, Block};
 use crate::store::sqlite::row;
 use crate::store::sqlite::sweep::{SLICE_RECORDS, Shelf, Slice};
 
@@ -49,25 +50,37 @@ impl Keeper {
         loop {
             let lane = self.reader.board.figures().lanes.get(self.lane).map(|backlog| (backlog.id, backlog.pending));
             let Some((lane, pending)) = lane else { return Ok(true) };
-            let old = if pending == 0 { Vec::new() } else { self.too_old(lane, age, now)? };
-            if old.len() < SLICE_RECORDS {
+            if pending == 0 {
                 self.lane += 1;
+                continue;
             }
+            let days = age.as_secs() / (24 * 60 * 60);
+            let reason = format!("not delivered within {days} {}", if days == 1 { "day" } else { "days" });
+            let old = self.too_old(lane, age, now)?;
+            let mut given_up = 0;
+            let more_tried = old.len() == SLICE_RECORDS;
             if !old.is_empty() {
-                let days = age.as_secs() / (24 * 60 * 60);
-                let reason = format!("not delivered within {days} {}", if days == 1 { "day" } else { "days" });
-                self.swept.given_up += self.write(Slice::GiveUp { records: old, now, reason })?;
+                given_up += self.write(Slice::GiveUp { records: old, now, reason: reason.clone() })?;
+            }
+            if !more_tried {
+                let untried = self.write(Slice::GiveUpUntried { lane, accepted_by: now.before(age), now, reason })?;
+                given_up += untried;
+                if untried < SLICE_RECORDS as u64 {
+                    self.lane += 1;
+                }
+            }
+            self.swept.given_up += given_up;
+            if given_up > 0 {
                 return Ok(false);
             }
         }
     }
 
-    /// Records of this lane that have been pending for too long, oldest first, at most a slice. What is on lease is in
-    /// somebody's hands and comes up again.
+    /// Records of this lane that were tried and have been pending for too long, oldest first, at most a slice. What is on
+    /// lease is in somebody's hands and comes up again.
     fn too_old(&self, lane: LaneId, age: Duration, now: Timestamp) -> rusqlite::Result<Vec<(LaneId, i64)>> {
         let mut select = self.reader.conn.prepare_cached(
-            "select p.seq, r.accepted_at from pending p join records r on r.seq = p.seq \
-             where p.lane = ?1 and (p.lease_token is null or p.due_at <= ?2) order by p.seq",
+            "select seq from pending where lane = ?1 and (lease_token is null or due_at <= ?2) order by seq",
         )?;
         let mut rows = select.query(params![lane.0, now.millis()])?;
         let (mut old, mut young) = (Vec::new(), 0);
@@ -75,8 +88,11 @@ impl Keeper {
             && old.len() < SLICE_RECORDS
             && young < LOOK_AHEAD
         {
-            if Timestamp::from_millis(row.get(1)?).after(age) <= now {
-                old.push((lane, row.get(0)?));
+            let seq = row.get(0)?;
+            // One that is missing is named when it is handed out.
+            let Some(head) = block::head(&self.reader.conn, seq)? else { continue };
+            if Timestamp::from_millis(head.accepted_at) <= now.before(age) {
+                old.push((lane, seq));
             } else {
                 young += 1;
             }
@@ -98,8 +114,16 @@ impl Keeper {
     pub(super) fn trim(&mut self, seqs: Vec<i64>) -> Result<(), Halt> {
         for seqs in seqs.chunks(SLICE_RECORDS) {
             let mut records = Vec::with_capacity(seqs.len());
+            let conn = &self.reader.conn;
+            let mut around: Option<Block> = None;
             for seq in seqs {
-                let trimmed = row::trimmed(&self.reader.conn, *seq)?.unwrap_or_else(|damage| {
+                let fits = |block: &Block| (block.heads.first()..=block.heads.last()).contains(seq);
+                if !around.as_ref().is_some_and(fits) {
+                    around = Block::around(conn, *seq)?;
+                }
+                let block = around.get_or_insert_with(|| Block::starting_at(*seq));
+                let lane = block.heads.get(*seq).map(|head| row::lane(conn, head.lane)).transpose()?.flatten();
+                let trimmed = row::trimmed(block, *seq, lane.as_ref()).unwrap_or_else(|damage| {
                     // A fresh checksum would call it sound.
                     tracing::error!(%damage, "the details of a damaged record are not trimmed");
                     None

@@ -8,7 +8,7 @@ use crate::domain::fixtures::{admitted, admitted_with};
 use crate::domain::ids::ReceiptId;
 use crate::store::contract::{Bench, at, receipts};
 use crate::store::sqlite::OpenError;
-use crate::store::{DeliveryState, ListQuery, Outcome, StoreError};
+use crate::store::{DeliveryState, LaneId, ListQuery, Outcome, StoreError};
 
 /// More than a start verifies one by one.
 const RECORDS: u32 = 300;
@@ -26,7 +26,7 @@ async fn filled(records: u32) -> (InDirectory, Vec<ReceiptId>) {
 #[tokio::test]
 async fn a_missing_tail_is_refused_with_its_extent() {
     let (engine, _) = filled(10).await;
-    tamper(&engine.path(), "delete from records where seq > 7");
+    lose(&engine.path(), 8..);
     let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 8, to: 10, .. }), "{refused}");
     assert!(refused.to_string().contains("lost records 8 to 10"), "{refused}");
@@ -35,21 +35,21 @@ async fn a_missing_tail_is_refused_with_its_extent() {
 #[tokio::test]
 async fn a_gap_near_the_end_is_refused_with_its_extent() {
     let (engine, _) = filled(10).await;
-    tamper(&engine.path(), "delete from records where seq between 4 and 5");
+    lose(&engine.path(), 4..=5);
     let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 4, to: 5, .. }), "{refused}");
     let (engine, _) = filled(10).await;
-    tamper(&engine.path(), "delete from records where seq < 3");
+    lose(&engine.path(), ..3);
     let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 1, to: 2, .. }), "{refused}");
 }
 
 #[tokio::test]
-async fn records_beyond_the_mark_are_refused() {
+async fn records_behind_the_mark_in_the_database_are_missed() {
     let (engine, _) = filled(10).await;
-    tamper(&engine.path(), "update meta set high_water = 9");
+    tamper(&engine.path(), "update meta set high_water = 12");
     let refused = refusal(&engine.path());
-    assert!(matches!(refused, OpenError::Inconsistent { .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Damaged { from: 11, to: 12, .. }), "{refused}");
 }
 
 #[tokio::test]
@@ -100,9 +100,12 @@ async fn another_secret_is_refused() {
 #[tokio::test]
 async fn a_record_in_no_state_is_refused() {
     let (engine, _) = filled(10).await;
+    let bench = Bench(engine.start());
+    bench.lease(at(1), 5).await;
+    bench.0.close().await;
     tamper(&engine.path(), "delete from pending where seq = 3");
     let refused = refusal(&engine.path());
-    assert!(matches!(refused, OpenError::Inconsistent { .. }), "{refused}");
+    assert!(refused.to_string().contains("record 3 is in none of these states"), "{refused}");
     // As many as there should be, but not the same ones.
     tamper(&engine.path(), "insert into pending values (1, 11, 0, 0, null, null)");
     let refused = refusal(&engine.path());
@@ -110,9 +113,26 @@ async fn a_record_in_no_state_is_refused() {
 }
 
 #[tokio::test]
+async fn an_untried_record_that_is_lost_from_its_list_is_refused() {
+    for (damage, told) in [
+        ("delete from untried where lane = 1 and first > 1", "is in none of these states"),
+        ("update untried set seqs = x'80' where first = 1", "the list of untried records 1 to"),
+        ("update untried set last = last + 1 where first = 1", "the list of untried records 1 to"),
+        ("update untried set lane = 9 where first = 1", "the list of untried records 1 to"),
+        ("update lanes set untried_from = 4", "record 1 is in none of these states"),
+        ("update meta set listed_to = 30", "record 31 is in two of these states"),
+    ] {
+        let (engine, _) = filled(40).await;
+        tamper(&engine.path(), damage);
+        let refused = refusal(&engine.path()).to_string();
+        assert!(refused.contains(told), "{damage}: {refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_changed_record_is_reported_and_does_not_stop_the_others() {
     let (engine, ids) = filled(RECORDS).await;
-    tamper(&engine.path(), "update records set details = cast(replace(details, 'Case', 'Base') as blob) where seq = 3");
+    replace(&engine.path(), 3, "Case", "Base");
     let bench = Bench(engine.start());
     for outcome in [bench.0.receipt(ids[2]).await.map(|_| ()), bench.0.record(ids[2]).await.map(|_| ())] {
         let Err(StoreError::Damaged(what)) = outcome else { panic!("{outcome:?}") };
@@ -132,7 +152,7 @@ async fn a_changed_record_is_reported_and_does_not_stop_the_others() {
     bench.0.close().await;
 
     // Undamaged again, it says why it was given up.
-    tamper(&engine.path(), "update records set details = cast(replace(details, 'Base', 'Case') as blob) where seq = 3");
+    replace(&engine.path(), 3, "Base", "Case");
     let bench = Bench(engine.start());
     let status = bench.status(ids[2]).await;
     assert_eq!(status.state, DeliveryState::DeadLettered);
@@ -141,36 +161,45 @@ async fn a_changed_record_is_reported_and_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a_change_in_any_column_is_noticed() {
-    let columns = [
-        "seq = 1000",
-        "receipt = randomblob(16)",
-        "duplicate_key = randomblob(16)",
-        "entity_logical_name = 'account'",
-        "entity_set_name = 'accounts'",
-        "record_id = randomblob(16)",
-        "relationship_name = 'other'",
-        "route = replace(route, '1', '2')",
-        "catalog_generation = 8",
-        "accepted_at = accepted_at + 1",
-        "traceparent = ''",
-        "client_tracking_id = 'x'",
-        "crc = crc + 1",
-        "details = '{}'",
-        "lane = 2",
-    ];
+async fn a_change_in_any_byte_of_a_record_is_noticed() {
     let (engine, ids) = filled(RECORDS).await;
     let original = engine.path().join("records.db");
     let saved = fs::read(&original).unwrap();
-    for column in columns {
+    let changes: [&dyn Fn(&mut Head); 5] = [
+        &|head| head.lane = LaneId(2),
+        &|head| head.crc ^= 1,
+        &|head| head.accepted_at += 1,
+        &|head| head.random[3] ^= 1,
+        &|head| head.key[15] ^= 1,
+    ];
+    let noticed = async |what: &str, change: &dyn Fn(&mut Head, &mut Vec<u8>)| {
         fs::write(&original, &saved).unwrap();
-        // The newest stays in its place, or the start would refuse.
-        tamper(&engine.path(), &format!("update records set {} where seq = 3", column.replace("1000", "-3")));
+        rewrite(&engine.path(), |seq, head, body| {
+            if seq == 3 {
+                change(head, body);
+            }
+            true
+        });
         let bench = Bench(engine.start());
         let outcome = bench.0.receipt(ids[2]).await;
-        assert!(matches!(outcome, Err(StoreError::Damaged(_))), "{column}: {outcome:?}");
+        assert!(matches!(outcome, Err(StoreError::Damaged(_))), "{what}: {outcome:?}");
         bench.0.close().await;
+    };
+    for (n, change) in changes.iter().enumerate() {
+        noticed(&format!("head {n}"), &|head, _| change(head)).await;
     }
+    let mut length = 0;
+    rewrite(&engine.path(), |seq, _, body| {
+        if seq == 3 {
+            length = body.len();
+        }
+        true
+    });
+    for at in (0..length).step_by(7) {
+        noticed(&format!("byte {at}"), &|_, body| body[at] ^= 1).await;
+    }
+    noticed("a byte less", &|_, body| body.truncate(body.len() - 1)).await;
+    noticed("a byte more", &|_, body| body.push(b' ')).await;
     fs::write(&original, &saved).unwrap();
     // The lane's own row counts as part of each of its records, so the start notices at once.
     tamper(&engine.path(), "update lanes set organization = randomblob(16)");

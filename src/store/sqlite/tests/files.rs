@@ -75,10 +75,10 @@ fn everything_in(dir: &Path) -> Vec<(String, i64, i64, Vec<u8>)> {
 async fn a_format_of_the_future_is_refused_with_nothing_changed() {
     let engine = InDirectory::new();
     engine.start().close().await;
-    tamper(&engine.path(), "pragma user_version = 3");
+    tamper(&engine.path(), "pragma user_version = 4");
     let before = everything_in(&engine.path());
     let refused = refusal(&engine.path());
-    assert!(matches!(refused, OpenError::UnknownFormat { found: 3, known: 2, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::UnknownFormat { found: 4, known: 3, .. }), "{refused}");
     assert_eq!(everything_in(&engine.path()), before);
 }
 

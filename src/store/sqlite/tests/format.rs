@@ -6,8 +6,9 @@ use super::*;
 use crate::domain::fixtures::admitted;
 use crate::domain::ids::ReceiptId;
 use crate::store::contract::{Bench, at, day, dead, receipts};
-use crate::store::sqlite::OpenError;
-use crate::store::{DeadLetters, ListQuery, Outcome, ReceiptStatus};
+use crate::store::sqlite::format::VERSION;
+use crate::store::sqlite::{OpenError, row};
+use crate::store::{DeadLetters, DeliveryState, Details, ListQuery, Outcome, ReceiptStatus, StoreError};
 
 /// Format 1 as it was published. Stores in it exist, so it never changes.
 const FORMAT_1: &str = "
@@ -31,21 +32,84 @@ pragma application_id = 0x53475253;
 pragma user_version = 1;
 ";
 
-/// Turns the closed store into one of format 1 with the same records.
-fn make_format_1(dir: &Path) {
+/// What format 2 added, as it was published.
+const FORMAT_2: &str = "
+alter table delivered add column trimmed integer;
+alter table delivered add column closed_after_minutes integer;
+create table waiting (seq integer primary key, lane integer not null, since integer not null,
+    closes_at integer not null, attempts integer not null, last_error text);
+create index waiting_by_end on waiting (closes_at);
+create table discarded (seq integer primary key, lane integer not null, at integer not null,
+    attempts integer not null, reason text not null, discarded_at integer not null, discarded_by text not null,
+    discarded_for text not null);
+create table deleted (first integer primary key, last integer not null);
+pragma user_version = 2;
+";
+
+/// Turns the closed store into one of an older format with the same records.
+fn make_older(dir: &Path, format: u32) {
     let path = dir.join("records.db");
     let old = dir.join("old.db");
     let conn = Connection::open(&old).unwrap();
     conn.execute_batch("pragma page_size = 16384; pragma journal_mode = wal;").unwrap();
     conn.execute_batch(FORMAT_1).unwrap();
     conn.execute("attach ?1 as new", [path.to_str().unwrap()]).unwrap();
-    for table in ["meta", "lanes", "records", "pending", "dead_letters"] {
-        conn.execute_batch(&format!("insert into main.{table} select * from new.{table}")).unwrap();
-    }
     conn.execute_batch(
-        "insert into main.delivered select seq, lane, at, attempts, last_error from new.delivered; detach new;",
+        "insert into main.meta select id, receipt_secret, receipt_secret_crc, high_water, delivered_count, \
+         delivered_sum from new.meta;
+         insert into main.lanes select id, organization, work_stream, queue from new.lanes;
+         insert into main.pending select * from new.pending;
+         insert into main.dead_letters select * from new.dead_letters;
+         insert into main.delivered select seq, lane, at, attempts, last_error from new.delivered;",
     )
     .unwrap();
+    let new = Connection::open(&path).unwrap();
+    let secret: [u8; 32] = new.query_row("select receipt_secret from meta", [], |row| row.get(0)).unwrap();
+    let mask = crate::store::receipt_id::ReceiptMask::new(&secret);
+    for block in blocks(&new) {
+        for (seq, head, _) in block.iter() {
+            let lane = row::lane(&new, head.lane).unwrap();
+            let record = row::decode(&block, seq, lane.as_ref(), &mask).unwrap().record;
+            let details: rusqlite::types::Value = match record.details {
+                Details::Kept(details) => details.as_bytes().to_vec().into(),
+                Details::Trimmed { sha256 } => {
+                    sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+                }
+            };
+            conn.execute(
+                "insert into main.records values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                rusqlite::params![
+                    seq,
+                    head.lane.0,
+                    head.random,
+                    head.key,
+                    record.entity_logical_name.as_str(),
+                    record.entity_set_name.as_str(),
+                    record.record_id.guid().as_bytes(),
+                    record.relationship_name.as_str(),
+                    record.route.to_stored(),
+                    record.catalog_generation.cast_signed(),
+                    record.accepted_at.millis(),
+                    record.trace.traceparent,
+                    record.trace.client_tracking_id,
+                    i64::from(head.crc),
+                    details
+                ],
+            )
+            .unwrap();
+            // What was never tried had a row like all that is pending.
+            conn.execute(
+                "insert into main.pending select ?1, ?2, 0, 0, null, null where exists \
+                 (select 1 from new.lanes where id = ?1 and untried_from <= ?2)",
+                [head.lane.0, seq],
+            )
+            .unwrap();
+        }
+    }
+    if format > 1 {
+        conn.execute_batch(FORMAT_2).unwrap();
+    }
+    conn.execute_batch("detach new").unwrap();
     conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
     drop(conn);
     fs::rename(old, path).unwrap();
@@ -58,6 +122,10 @@ fn version_in(dir: &Path) -> u32 {
 
 /// A closed store of format 1 with a record in every state, and what their receipts said.
 async fn filled() -> (InDirectory, Vec<(ReceiptId, ReceiptStatus)>) {
+    filled_as(1).await
+}
+
+async fn filled_as(format: u32) -> (InDirectory, Vec<(ReceiptId, ReceiptStatus)>) {
     let engine = InDirectory::new();
     let bench = Bench(engine.start());
     for record in 1..=5 {
@@ -69,16 +137,25 @@ async fn filled() -> (InDirectory, Vec<(ReceiptId, ReceiptStatus)>) {
     bench.lease(at(1), 1).await;
     let page = bench.list(ListQuery { limit: 9, ..ListQuery::default() }).await;
     bench.0.close().await;
-    make_format_1(&engine.path());
-    assert_eq!(version_in(&engine.path()), 1);
+    make_older(&engine.path(), format);
+    assert_eq!(version_in(&engine.path()), format);
     (engine, page.records.into_iter().map(|status| (status.summary.receipt, status)).collect())
 }
 
 #[tokio::test]
 async fn a_store_of_format_1_is_brought_up_to_date_with_everything_in_it() {
-    let (engine, before) = filled().await;
+    brought_up_to_date_from(1).await;
+}
+
+#[tokio::test]
+async fn a_store_of_format_2_is_brought_up_to_date_with_everything_in_it() {
+    brought_up_to_date_from(2).await;
+}
+
+async fn brought_up_to_date_from(format: u32) {
+    let (engine, before) = filled_as(format).await;
     let bench = Bench(engine.start());
-    assert_eq!(version_in(&engine.path()), 2, "the header says so at once");
+    assert_eq!(version_in(&engine.path()), VERSION, "the header says so at once");
     for (id, status) in &before {
         assert_eq!(bench.status(*id).await, *status);
     }
@@ -159,5 +236,31 @@ async fn an_upgrade_that_is_only_in_the_log_is_not_done_again() {
     drop(conn);
     assert_eq!(bench.status(before[0].0).await, before[0].1);
     bench.0.close().await;
-    assert_eq!(version_in(&engine.path()), 2);
+    assert_eq!(version_in(&engine.path()), VERSION);
+}
+
+#[tokio::test]
+async fn what_was_damaged_in_an_older_format_stays_damaged_and_holes_stay_holes() {
+    let engine = InDirectory::new();
+    let bench = Bench(engine.start());
+    let mut ids = Vec::new();
+    for record in 1..=600 {
+        ids.push(bench.append(admitted(record)).await.id());
+    }
+    bench.0.close().await;
+    make_older(&engine.path(), 2);
+    tamper(
+        &engine.path(),
+        "update records set details = x'7b7d' where seq = 3; update records set receipt = 7 where seq = 4; \
+         delete from records where seq = 5; delete from records where seq between 100 and 200",
+    );
+    let bench = Bench(engine.start());
+    for seq in [3, 4, 5, 100, 150, 200] {
+        let damaged = bench.0.receipt(ids[seq - 1]).await;
+        assert!(matches!(damaged, Err(StoreError::Damaged(_))), "{seq}: {damaged:?}");
+    }
+    for seq in [1, 2, 6, 99, 201, 600] {
+        assert_eq!(bench.status(ids[seq - 1]).await.state, DeliveryState::Accepted, "{seq}");
+    }
+    bench.0.close().await;
 }

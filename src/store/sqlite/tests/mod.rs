@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::block::{Block, Head};
 use super::retention::{Call, Moment, Pace};
 use super::{SqliteStore, Tuning};
 use crate::config::settings::{RetentionSettings, StoreSettings};
@@ -103,6 +104,50 @@ fn tamper(dir: &Path, sql: &str) {
     let conn = Connection::open(dir.join("records.db")).unwrap();
     conn.execute_batch(sql).unwrap();
     conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
+}
+
+/// Every block of a store.
+fn blocks(conn: &Connection) -> Vec<Block> {
+    let mut select = conn.prepare("select first, heads, bodies from blocks order by first").unwrap();
+    select.query_map([], Block::of).unwrap().map(Result::unwrap).collect()
+}
+
+/// Writes the records of a closed store again: each as it is changed, or not at all.
+fn rewrite(dir: &Path, mut change: impl FnMut(i64, &mut Head, &mut Vec<u8>) -> bool) {
+    let conn = Connection::open(dir.join("records.db")).unwrap();
+    for block in blocks(&conn) {
+        conn.execute("delete from blocks where first = ?1", [block.heads.first()]).unwrap();
+        let mut written = Block::starting_at(block.heads.first());
+        for (seq, mut head, body) in block.iter() {
+            let mut body = body.unwrap().to_vec();
+            if change(seq, &mut head, &mut body) {
+                while written.next() < seq {
+                    written.push_deleted();
+                }
+                written.push(&head, &body);
+            }
+        }
+        if !written.is_empty() {
+            written.insert(&conn).unwrap();
+        }
+    }
+    conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
+}
+
+/// Takes records out of a closed store, as if they had been lost.
+fn lose(dir: &Path, records: impl std::ops::RangeBounds<i64>) {
+    rewrite(dir, |seq, _, _| !records.contains(&seq));
+}
+
+/// Replaces a text in the body of a record, by one that is as long.
+fn replace(dir: &Path, record: i64, from: &str, to: &str) {
+    rewrite(dir, |seq, _, body| {
+        if seq == record {
+            let at = body.windows(from.len()).position(|part| part == from.as_bytes()).expect("it is there");
+            body.splice(at..at + from.len(), to.bytes());
+        }
+        true
+    });
 }
 
 mod contract {

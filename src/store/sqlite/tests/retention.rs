@@ -36,7 +36,7 @@ async fn more_than_a_slice_is_forgotten_in_one_sweep() {
     assert_eq!(bench.0.receipt(ids[300]).await.unwrap(), None);
     bench.0.close().await;
     let file = engine.path().join("records.db");
-    assert_eq!(number(&file, "select count(*) from records"), 1);
+    assert_eq!(number(&file, "select count(*) from blocks"), 1);
     assert_eq!(number(&file, "select count(*) from deleted"), 1, "ranges that touch are one");
     assert_eq!(number(&file, "select last from deleted"), 699);
     assert!(number(&file, "pragma freelist_count") > 0, "its room can be used again");
@@ -63,13 +63,16 @@ async fn what_was_deleted_is_no_loss_and_what_was_lost_is_no_deletion() {
         tamper(&engine.path(), sql);
         refusal(&engine.path())
     };
-    for (sql, from, to) in [
-        ("delete from records where seq = 12", 12, 12),
-        ("update deleted set last = 8", 9, 10),
-        ("update deleted set first = 3", 1, 2),
-        ("delete from deleted", 1, 10),
-        ("delete from records where seq = 11", 11, 11),
-    ] {
+    for record in [11, 12] {
+        std::fs::write(&file, &saved).unwrap();
+        lose(&engine.path(), record..=record);
+        let refused = refusal(&engine.path());
+        let OpenError::Damaged { from, to, .. } = refused else { panic!("{record}: {refused}") };
+        assert_eq!((from, to), (record.cast_unsigned(), record.cast_unsigned()));
+    }
+    for (sql, from, to) in
+        [("update deleted set last = 8", 9, 10), ("update deleted set first = 3", 1, 2), ("delete from deleted", 1, 10)]
+    {
         let refused = refused_after(sql);
         let OpenError::Damaged { from: first, to: last, .. } = refused else { panic!("{sql}: {refused}") };
         assert_eq!((first, last), (from, to), "{sql}");
@@ -79,7 +82,7 @@ async fn what_was_deleted_is_no_loss_and_what_was_lost_is_no_deletion() {
         ("update deleted set last = 16", "cannot have been deleted"),
         ("update deleted set first = 0", "cannot have been deleted"),
         ("insert into deleted values (11, 11)", "cannot have been deleted"),
-        ("delete from pending where seq = 15", "record 15 is in none of these states"),
+        ("delete from untried where first = 15", "record 15 is in none of these states"),
         ("insert into waiting values (16, 1, 0, 0, 0, null)", "record 16 is in two of these states"),
     ] {
         let refused = refused_after(sql).to_string();
@@ -226,8 +229,8 @@ async fn damage_is_not_covered_up_by_forgetting() {
     let ids = deliver(&bench, 1..=300, at(1)).await;
     bench.append_at(admitted(301), day(20)).await;
     bench.0.close().await;
-    tamper(&engine.path(), "update records set details = x'7b7d' where seq = 3");
-    tamper(&engine.path(), "delete from records where seq = 4");
+    replace(&engine.path(), 3, "Case", "Base");
+    lose(&engine.path(), 4..=4);
     let bench = Bench(engine.start());
     assert_eq!(engine.sweep(day(36)).await.trimmed, 298);
     let damaged = bench.0.record(ids[2]).await;
