@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::board::Place;
 use super::dead_letters::Chosen;
 use super::error::Fault;
+use super::handoff::{self, Answer, Answers, Reply};
 use super::row::NewRecord;
 use super::space::NoRoom;
 use super::sweep::Slice;
@@ -16,8 +17,8 @@ use crate::store::{Discarded, LeaseRequest, Leases, Settled, Settlement, StoreEr
 
 /// A command on its way through the writer.
 pub(super) enum Command {
-    /// Store a record; the place is given up with the answer.
-    Append(Job<Box<NewRecord>, Appended>, Place),
+    /// Store a record.
+    Append(Append),
     /// Hand records out.
     Lease(Job<LeaseRequest, Leases>),
     /// End leases.
@@ -33,6 +34,18 @@ pub(super) enum Command {
     /// Finish what is here, and close.
     Close,
 }
+
+/// A record to be stored. There are many of these at once, so they have their own way back.
+pub(super) struct Append {
+    record: Box<NewRecord>,
+    outcome: Option<Result<Appended, StoreError>>,
+    reply: Reply<Result<Appended, StoreError>>,
+    /// Given up with the answer.
+    place: Place,
+}
+
+/// What appends are answered.
+pub(super) type AppendAnswers = Answers<Result<Appended, StoreError>>;
 
 /// Some input, and the asker who waits for the outcome.
 pub(super) struct Job<I, O> {
@@ -68,6 +81,42 @@ impl Failure {
     }
 }
 
+impl Append {
+    /// It, and where its answer will come.
+    pub(super) fn new(record: Box<NewRecord>, place: Place) -> (Self, Answer<Result<Appended, StoreError>>) {
+        let (reply, answer) = handoff::question();
+        (Self { record, outcome: None, reply, place }, answer)
+    }
+
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
+        self.outcome = Some(outcome_of(batch.append(&self.record))?);
+        Ok(())
+    }
+
+    fn answer(self, failure: Option<&Failure>, answers: &mut AppendAnswers) {
+        answers.give(self.reply, answer_of(failure, self.outcome));
+        drop(self.place);
+    }
+}
+
+/// What one command came to, unless it failed in a way that concerns the whole batch.
+fn outcome_of<O>(done: Result<O, Fault>) -> Result<Result<O, StoreError>, Fault> {
+    match done {
+        Ok(outcome) => Ok(Ok(outcome)),
+        Err(Fault::Command(error)) => Ok(Err(error)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// What an asker is told after the commit (or its failure).
+fn answer_of<O>(failure: Option<&Failure>, outcome: Option<Result<O, StoreError>>) -> Result<O, StoreError> {
+    match (failure, outcome) {
+        (Some(failure), _) => Err(failure.error()),
+        (None, Some(outcome)) => outcome,
+        (None, None) => Err(StoreError::Unavailable),
+    }
+}
+
 impl<I, O> Job<I, O> {
     /// A job, and where its answer will come.
     pub(super) fn new(input: I) -> (Self, oneshot::Receiver<Result<O, StoreError>>) {
@@ -76,22 +125,13 @@ impl<I, O> Job<I, O> {
     }
 
     fn run(&mut self, work: impl FnOnce(&mut I) -> Result<O, Fault>) -> Result<(), Fault> {
-        self.outcome = Some(match work(&mut self.input) {
-            Ok(outcome) => Ok(outcome),
-            Err(Fault::Command(error)) => Err(error),
-            Err(fault) => return Err(fault),
-        });
+        self.outcome = Some(outcome_of(work(&mut self.input))?);
         Ok(())
     }
 
     fn answer(self, failure: Option<&Failure>) {
-        let outcome = match (failure, self.outcome) {
-            (Some(failure), _) => Err(failure.error()),
-            (None, Some(outcome)) => outcome,
-            (None, None) => Err(StoreError::Unavailable),
-        };
         // An asker who went away does not want to know.
-        let _gone = self.reply.send(outcome);
+        let _gone = self.reply.send(answer_of(failure, self.outcome));
     }
 }
 
@@ -99,7 +139,7 @@ impl Command {
     /// Does it, in the batch's transaction.
     pub(super) fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         match self {
-            Self::Append(job, _) => job.run(|record| batch.append(record)),
+            Self::Append(append) => append.run(batch),
             // Nobody would know of the lease, and its records would wait for its end.
             Self::Lease(job) if job.reply.is_closed() => Ok(()),
             Self::Lease(job) => job.run(|request| batch.lease(request)),
@@ -112,13 +152,10 @@ impl Command {
         }
     }
 
-    /// Answers, after the commit (or its failure).
-    pub(super) fn answer(self, failure: Option<&Failure>) {
+    /// Answers, after the commit (or its failure). Appends get theirs when these are sent.
+    pub(super) fn answer(self, failure: Option<&Failure>, answers: &mut AppendAnswers) {
         match self {
-            Self::Append(job, place) => {
-                job.answer(failure);
-                drop(place);
-            }
+            Self::Append(append) => append.answer(failure, answers),
             Self::Lease(job) => job.answer(failure),
             Self::Settle(job) => job.answer(failure),
             Self::Revive(job) => job.answer(failure),
@@ -133,7 +170,7 @@ impl Command {
     pub(super) fn weight_bytes(&self) -> usize {
         const ROW_BYTES: usize = 512;
         match self {
-            Self::Append(job, _) => job.input.details().len() + ROW_BYTES,
+            Self::Append(append) => append.record.details().len() + ROW_BYTES,
             Self::Lease(job) => job.input.max.min(super::lease::MAX_LEASED_RECORDS) * ROW_BYTES,
             Self::Settle(job) => job.input.len() * ROW_BYTES,
             Self::Revive(_) => ROW_BYTES,

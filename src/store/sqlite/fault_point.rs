@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::command::Command;
+use super::writer;
 
 /// How long what was acknowledged stays uncommitted.
 const EXPOSED: Duration = Duration::from_millis(300);
@@ -26,9 +27,7 @@ pub(super) fn acknowledge(commands: &mut Vec<Command>) {
     let (appends, others): (Vec<_>, Vec<_>) = commands.drain(..).partition(Command::is_append);
     commands.extend(others);
     if !appends.is_empty() {
-        for append in appends {
-            append.answer(None);
-        }
+        writer::answer(appends, None);
         std::thread::sleep(EXPOSED);
     }
 }

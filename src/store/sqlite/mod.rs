@@ -36,6 +36,7 @@ mod error;
 #[cfg(debug_assertions)]
 mod fault_point;
 mod format;
+mod handoff;
 mod housekeeping;
 mod index;
 mod lease;
@@ -70,7 +71,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::error::OpenError;
 
 use self::board::Board;
-use self::command::{Command, Job};
+use self::command::{Append, Command, Job};
 use self::dead_letters::Chosen;
 use self::list::DeadLetterQuery;
 use self::reader::Read;
@@ -161,13 +162,14 @@ impl SqliteStore {
     async fn append_entry(&self, entry: Entry) -> Result<Receipt, StoreError> {
         self.board.check_writable()?;
         let place = self.board.take_place()?;
-        let (job, answer) = Job::new(Box::new(NewRecord::prepare(&entry)?));
+        let (append, answer) = Append::new(Box::new(NewRecord::prepare(&entry)?), place);
+        drop(entry);
         // An append never waits to be let in: whoever sent it is better off with a 503 to retry.
-        self.commands.try_send(Command::Append(job, place)).map_err(|refused| match refused {
+        self.commands.try_send(Command::Append(append)).map_err(|refused| match refused {
             TrySendError::Full(_) => self.board.overloaded(),
             TrySendError::Closed(_) => self.board.unanswered(),
         })?;
-        let appended = answer.await.map_err(|_gone| self.board.unanswered())??;
+        let appended = answer.await.ok_or_else(|| self.board.unanswered())??;
         let id = self.mask.id_of(appended.seq.cast_unsigned(), appended.random);
         Ok(Receipt::committed(id, appended.lane, appended.repeat))
     }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::batch::{Batch, Changes, Ledger};
 use super::board::{Board, BreakOnPanic};
-use super::command::{Command, Failure};
+use super::command::{AppendAnswers, Command, Failure};
 use super::duplicates::{Duplicates, Lookup};
 use super::error::{Fault, Meaning, meaning};
 use super::housekeeping::Housekeeper;
@@ -119,9 +119,7 @@ impl Writer {
             }
             Err(fault) => Some(self.failed(fault)),
         };
-        for command in batch {
-            command.answer(failure.as_ref());
-        }
+        answer(batch, failure.as_ref());
         if failure.is_none() {
             self.helpers.housekeeper.wrote(weight_bytes, &self.conn);
         }
@@ -261,7 +259,14 @@ fn list_untried(conn: &Connection, ledger: &Ledger, duplicates: Lookup<'_>) -> r
 
 /// Answers commands that are not even tried.
 fn refuse(commands: Vec<Command>, failure: &Failure) {
+    answer(commands, Some(failure));
+}
+
+/// Answers commands after their commit, or its failure.
+pub(super) fn answer(commands: Vec<Command>, failure: Option<&Failure>) {
+    let mut answers = AppendAnswers::new();
     for command in commands {
-        command.answer(Some(failure));
+        command.answer(failure, &mut answers);
     }
+    answers.send();
 }
