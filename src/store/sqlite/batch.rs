@@ -9,8 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::board::{Figures, Wanted};
-use super::duplicates::{KeyChanges, Lookup, Seen};
-use super::row::DuplicateKey;
+use super::keys::{KeyMap, Lookup};
 use crate::store::receipt_id::ReceiptMask;
 use crate::store::{Lane, LaneBacklog, LaneId};
 
@@ -75,9 +74,7 @@ pub(super) struct Ledger {
 pub(super) struct Changes {
     pub(super) appended: i64,
     pub(super) new_lanes: HashMap<Lane, LaneId>,
-    pub(super) new_keys: HashMap<DuplicateKey, Seen>,
-    /// The keys of records that were deleted.
-    pub(super) forgotten_keys: Vec<(DuplicateKey, i64)>,
+    pub(super) new_keys: KeyMap,
     /// By how much each lane's pending records change.
     pending: HashMap<LaneId, i64>,
     waiting: i64,
@@ -168,9 +165,8 @@ impl<'a> Batch<'a> {
 }
 
 impl Changes {
-    /// Makes the ledger and the figures true again, after the commit. Answers the keys that are to be remembered, and
-    /// those that are to be forgotten.
-    pub(super) fn apply(self, ledger: &mut Ledger, figures: &mut Figures) -> KeyChanges {
+    /// Makes the ledger and the figures true again, after the commit. Answers the keys that are to be remembered.
+    pub(super) fn apply(self, ledger: &mut Ledger, figures: &mut Figures) -> KeyMap {
         ledger.high_water += self.appended;
         ledger.delivered = ledger.delivered.plus(self.delivered);
         figures.high_water = ledger.high_water;
@@ -194,6 +190,6 @@ impl Changes {
                 None => ledger.quiet_until.remove(&lane),
             };
         }
-        KeyChanges { new: self.new_keys, forgotten: self.forgotten_keys }
+        self.new_keys
     }
 }

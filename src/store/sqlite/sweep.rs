@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::batch::Batch;
 use super::error::Fault;
-use super::row::{DuplicateKey, Trimmed};
+use super::row::Trimmed;
 use crate::domain::time::Timestamp;
 use crate::store::LaneId;
 
@@ -40,8 +40,8 @@ pub(super) enum Slice {
     Delete {
         /// Where they stand.
         shelf: Shelf,
-        /// Which, and their duplicate keys.
-        records: Vec<(i64, DuplicateKey)>,
+        /// Which. Their duplicate keys are too old to count, and leave the index by themselves.
+        records: Vec<i64>,
         /// Only if they were settled by then.
         settled_by: Timestamp,
     },
@@ -109,22 +109,16 @@ impl Batch<'_> {
         Ok(count)
     }
 
-    fn delete_settled(
-        &mut self,
-        shelf: Shelf,
-        records: &[(i64, DuplicateKey)],
-        settled_by: Timestamp,
-    ) -> rusqlite::Result<u64> {
+    fn delete_settled(&mut self, shelf: Shelf, records: &[i64], settled_by: Timestamp) -> rusqlite::Result<u64> {
         let table = shelf.table();
         let mut gone = Vec::with_capacity(records.len());
         let mut settled = self.conn.prepare_cached(&format!("delete from {table} where seq = ?1 and at <= ?2"))?;
         let mut record = self.conn.prepare_cached("delete from records where seq = ?1")?;
-        for (seq, key) in records {
+        for seq in records {
             // The newest record is what tells, at a start, that none is missing behind it.
             if *seq < self.ledger.high_water && settled.execute(params![seq, settled_by.millis()])? == 1 {
                 record.execute([seq])?;
                 gone.push(*seq);
-                self.changes.forgotten_keys.push((*key, *seq));
             }
         }
         for seq in &gone {

@@ -17,13 +17,11 @@ use tokio::sync::{mpsc, watch};
 use super::batch::{Batch, Changes, Ledger};
 use super::board::{Board, BreakOnPanic};
 use super::command::{Command, Failure};
-use super::duplicates::Duplicates;
 use super::error::{Fault, Meaning, meaning};
 use super::housekeeping::Housekeeper;
-use super::index;
+use super::keys::{self, Keys};
 use super::lock::DirectoryLock;
 use super::mark::MarkFile;
-use super::merge::Merger;
 use super::reader::ReadThread;
 use super::retention::Retention;
 use crate::store::StoreError;
@@ -34,17 +32,15 @@ const MAX_BATCH_COMMANDS: usize = 1_024;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// How old the knowledge of free disk space may be when a record is written.
 const SPACE_MAX_AGE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
-/// Duplicate keys held in memory, about 220 MB. It takes an index that cannot keep up to get there.
+/// Duplicate keys held in memory, about 160 MB. It takes an index that cannot keep up to get there.
 const MAX_RECENT_KEYS: usize = 4_000_000;
 
 /// Everything that the thread owns.
 pub(super) struct Writer {
     pub(super) conn: Connection,
-    /// Reads `index.db`.
-    pub(super) index: Connection,
     pub(super) board: Arc<Board>,
     pub(super) ledger: Ledger,
-    pub(super) duplicates: Arc<Duplicates>,
+    pub(super) keys: Keys,
     pub(super) mark: Arc<MarkFile>,
     pub(super) data_dir: std::path::PathBuf,
     pub(super) helpers: Helpers,
@@ -60,7 +56,6 @@ pub(super) struct Writer {
 /// The other threads, which end before the writer does.
 pub(super) struct Helpers {
     pub(super) retention: Retention,
-    pub(super) merger: Merger,
     pub(super) housekeeper: Housekeeper,
     pub(super) readers: Vec<ReadThread>,
 }
@@ -138,7 +133,7 @@ impl Writer {
         }
         let refusal = match self.board.space().check(SPACE_MAX_AGE, &self.conn) {
             Err(no_room) => Failure::Full(no_room),
-            Ok(()) if self.duplicates.recent().keys.len() > MAX_RECENT_KEYS => {
+            Ok(()) if self.keys.in_memory() > MAX_RECENT_KEYS => {
                 Failure::Passing("the index of duplicate keys cannot keep up".to_owned())
             }
             Ok(()) => return batch,
@@ -151,7 +146,7 @@ impl Writer {
     /// One transaction, up to and with its commit.
     fn transact(&self, commands: &mut Vec<Command>) -> Result<Changes, Fault> {
         self.conn.prepare_cached("begin immediate")?.execute([])?;
-        let mut batch = Batch::new(&self.conn, &self.ledger, self.duplicates.look_up(&self.index));
+        let mut batch = Batch::new(&self.conn, &self.ledger, self.keys.look_up());
         for command in &mut *commands {
             command.run(&mut batch)?;
         }
@@ -167,9 +162,8 @@ impl Writer {
     /// Memory follows the disk.
     fn committed(&mut self, changes: Changes) {
         let appended = changes.appended > 0;
-        let keys = changes.apply(&mut self.ledger, &mut self.board.figures());
-        let gathered = self.duplicates.apply(keys, self.ledger.high_water);
-        self.helpers.merger.gathered(gathered);
+        let new_keys = changes.apply(&mut self.ledger, &mut self.board.figures());
+        self.keys.committed(new_keys, self.ledger.high_water);
         if !appended {
             return;
         }
@@ -188,8 +182,8 @@ impl Writer {
     fn failed(&self, fault: Fault) -> Failure {
         let (meaning, cause, index_at_fault) = match fault {
             Fault::Records(error) => (meaning(&error), format!("records.db: {error}"), false),
-            Fault::Index(error) => (meaning(&error), format!("index.db: {error}"), true),
-            Fault::IndexWrong(what) => (Meaning::Broken, format!("index.db: {what}"), true),
+            Fault::Index(error) => (error.meaning(), error.to_string(), true),
+            Fault::IndexWrong(what) => (Meaning::Broken, format!("{}: {what}", keys::KEYS), true),
             Fault::Random(error) => (Meaning::Passing, error.to_string(), false),
             Fault::Command(error) => (Meaning::Passing, error.to_string(), false),
         };
@@ -210,7 +204,7 @@ impl Writer {
             }
             Meaning::Broken => {
                 if index_at_fault {
-                    index::discard(&self.data_dir);
+                    keys::discard(&self.data_dir);
                 }
                 self.board.break_for_good(cause.clone());
                 Failure::Broken(cause)
@@ -225,14 +219,13 @@ impl Writer {
         while let Some(command) = self.commands.blocking_recv() {
             refuse(vec![command], &Failure::Closing);
         }
-        let Helpers { retention, merger, housekeeper, readers } = self.helpers;
+        let Helpers { retention, housekeeper, readers } = self.helpers;
         retention.stop();
-        merger.stop();
+        self.keys.stop();
         housekeeper.stop();
         for reader in readers {
             reader.stop();
         }
-        drop(self.index);
         // A broken store's log is evidence: the next start reads it as it is.
         if !self.board.is_broken() {
             let truncated = self.conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::row::DuplicateKey;
 use super::super::sweep::Shelf;
 use crate::domain::time::Timestamp;
 
@@ -105,7 +104,6 @@ impl Kept {
 #[derive(Debug)]
 pub(super) struct Doomed {
     pub(super) seq: i64,
-    pub(super) key: DuplicateKey,
     /// How many bytes of details go with it.
     pub(super) bytes: u64,
 }
@@ -201,10 +199,10 @@ impl Patrol {
     /// can.
     fn examine(&self, conn: &Connection, seq: i64, now: Timestamp, found: &mut Found) -> rusqlite::Result<Option<i64>> {
         let record = conn
-            .prepare_cached("select duplicate_key, length(details), accepted_at from records where seq = ?1")?
+            .prepare_cached("select length(details), accepted_at from records where seq = ?1")?
             .query_row([seq], |row| {
-                let doomed = Doomed { seq, key: row.get(0)?, bytes: u64::from(row.get::<_, u32>(1)?) };
-                Ok((doomed, Timestamp::from_millis(row.get(2)?)))
+                let doomed = Doomed { seq, bytes: u64::from(row.get::<_, u32>(0)?) };
+                Ok((doomed, Timestamp::from_millis(row.get(1)?)))
             })
             .optional()?;
         let Some((doomed, accepted_at)) = record else {
