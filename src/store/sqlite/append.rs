@@ -37,7 +37,7 @@ impl Batch<'_> {
     }
 
     /// The record that this one repeats, if it does.
-    fn first_of(&mut self, new: &NewRecord) -> Result<Option<Appended>, Fault> {
+    fn first_of(&self, new: &NewRecord) -> Result<Option<Appended>, Fault> {
         let seen = match self.changes.new_keys.get(&new.key) {
             Some(seen) => Some(*seen),
             None => self.duplicates.find(&new.key)?,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::store::sqlite::error::{Meaning, OpenError};
 
 /// The index cannot be read or written.
@@ -40,12 +42,11 @@ impl KeysError {
     /// What it means for the store. Whatever is not known to be harmless is taken for the worst.
     pub(in crate::store::sqlite) fn meaning(&self) -> Meaning {
         match self {
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Meaning::Full,
-                io::ErrorKind::OutOfMemory => Meaning::Passing,
-                // Too many open files: nothing was touched.
-                _ if matches!(source.raw_os_error(), Some(EMFILE | ENFILE)) => Meaning::Passing,
-                _ => Meaning::Broken,
+            Self::Io { source, .. } => match source.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NOSPC | Errno::DQUOT) => Meaning::Full,
+                // Too little memory, too many open files: nothing was touched.
+                Some(Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Meaning::Passing,
+                Some(_) | None => Meaning::Broken,
             },
             Self::Damaged { .. } => Meaning::Broken,
         }
@@ -60,6 +61,3 @@ impl From<KeysError> for OpenError {
         }
     }
 }
-
-const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
-const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();

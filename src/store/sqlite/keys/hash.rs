@@ -60,7 +60,7 @@ impl Hasher for KeyHasher {
 }
 
 /// The first eight bytes and the last eight, as numbers.
-pub(super) fn halves(bytes: [u8; 16]) -> (u64, u64) {
+fn halves(bytes: [u8; 16]) -> (u64, u64) {
     let low = bytes.first_chunk().copied().unwrap_or_default();
     let high = bytes.last_chunk().copied().unwrap_or_default();
     (u64::from_le_bytes(low), u64::from_le_bytes(high))
@@ -74,7 +74,7 @@ mod tests {
     fn equal_keys_agree_within_a_table_and_not_between_tables() {
         let (one, other) = (KeyHash::default(), KeyHash::default());
         let key = |n: u8| [n; 16];
-        assert_eq!(one.hash_one(key(1)), one.clone().hash_one(key(1)));
+        assert_eq!(one.hash_one(key(1)), one.hash_one(key(1)));
         assert_ne!(one.hash_one(key(1)), one.hash_one(key(2)));
         assert_ne!(one.hash_one(key(1)), other.hash_one(key(1)));
     }

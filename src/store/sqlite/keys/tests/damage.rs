@@ -94,9 +94,12 @@ fn what_a_crash_left_is_removed() {
     assert_eq!(names(&dir), [(1, 8), (9, 9), (10, 20)].map(|(from, to)| directory::file_name(from, to)));
 }
 
+/// What is wrong with a directory, and how it comes about.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
 #[test]
 fn an_index_that_does_not_fit_is_cleared() {
-    let damages: [(&str, &dyn Fn(&Path)); 6] = [
+    let damages: [Damage<'_>; 6] = [
         ("a gap", &|dir| fs::remove_file(dir.join(directory::file_name(5, 8))).unwrap()),
         ("no beginning", &|dir| fs::remove_file(dir.join(directory::file_name(1, 4))).unwrap()),
         ("an overlap", &|dir| write(dir, 7, 20)),
