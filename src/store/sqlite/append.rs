@@ -6,8 +6,8 @@ use rusqlite::params;
 use super::batch::Batch;
 use super::block::Block;
 use super::deleted;
-use super::duplicates::Seen;
 use super::error::Fault;
+use super::keys::Seen;
 use super::row::NewRecord;
 use crate::store::{Lane, LaneId, Repeat};
 
@@ -47,7 +47,7 @@ impl Batch<'_> {
     fn first_of(&mut self, new: &NewRecord) -> Result<Option<Appended>, Fault> {
         let seen = match self.changes.new_keys.get(&new.key) {
             Some(seen) => Some(*seen),
-            None => self.duplicates.find(&new.key).map_err(Fault::Index)?,
+            None => self.duplicates.find(&new.key)?,
         };
         let Some(seen) = seen.filter(|seen| seen.counts(new.accepted_at, self.ledger.duplicate_window)) else {
             return Ok(None);

@@ -12,8 +12,8 @@ use rusqlite::{Connection, params};
 
 use super::block::{Block, Cache};
 use super::board::{Figures, Wanted};
-use super::duplicates::{KeyChanges, Lookup, Seen};
-use super::row::{self, Damage, DuplicateKey, ReadRecord};
+use super::keys::{KeyMap, Lookup};
+use super::row::{self, Damage, ReadRecord};
 use super::settle::Held;
 use super::untried::{LIST_AT_RECORDS, Untried, UntriedChanges};
 use crate::store::receipt_id::ReceiptMask;
@@ -103,9 +103,7 @@ pub(super) struct Changes {
     /// Records whose lease ended, or that are not pending any more.
     pub(super) unleased: HashSet<i64>,
     pub(super) new_lanes: HashMap<Lane, LaneId>,
-    pub(super) new_keys: HashMap<DuplicateKey, Seen>,
-    /// The keys of records that were deleted.
-    pub(super) forgotten_keys: Vec<(DuplicateKey, i64)>,
+    pub(super) new_keys: KeyMap,
     /// By how much each lane's pending records change.
     pending: HashMap<LaneId, i64>,
     waiting: i64,
@@ -245,9 +243,8 @@ impl<'a> Batch<'a> {
 }
 
 impl Changes {
-    /// Makes the ledger and the figures true again, after the commit. Answers the keys that are to be remembered, and
-    /// those that are to be forgotten.
-    pub(super) fn apply(self, ledger: &mut Ledger, figures: &mut Figures) -> KeyChanges {
+    /// Makes the ledger and the figures true again, after the commit. Answers the keys that are to be remembered.
+    pub(super) fn apply(self, ledger: &mut Ledger, figures: &mut Figures) -> KeyMap {
         ledger.high_water += self.appended;
         ledger.delivered = ledger.delivered.plus(self.delivered);
         figures.high_water = ledger.high_water;
@@ -286,6 +283,6 @@ impl Changes {
                 None => ledger.quiet_until.remove(&lane),
             };
         }
-        KeyChanges { new: self.new_keys, forgotten: self.forgotten_keys }
+        self.new_keys
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use super::keys::KeysError;
 use crate::store::StoreError;
 
 /// Why a store could not be opened. Nothing was changed, except that a first start may have made files.
@@ -123,9 +124,9 @@ pub(super) enum Fault {
     Command(StoreError),
     /// `records.db` failed.
     Records(rusqlite::Error),
-    /// `index.db` failed.
-    Index(rusqlite::Error),
-    /// `index.db` says what `records.db` does not.
+    /// The index of duplicate keys failed.
+    Index(KeysError),
+    /// The index of duplicate keys says what `records.db` does not.
     IndexWrong(String),
     /// The operating system gave no random bits.
     Random(getrandom::Error),
@@ -137,13 +138,19 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
+impl From<KeysError> for Fault {
+    fn from(error: KeysError) -> Self {
+        Self::Index(error)
+    }
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         Self::Command(error)
     }
 }
 
-/// What an error of SQLite means for the store.
+/// What an error means for the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// No room. Nothing was written; it goes on once there is room.

@@ -5,14 +5,14 @@
 //! ├── gateway.lock       held while the store is open; names its holder
 //! ├── records.db         the records, and where each stands; every commit is synced
 //! ├── high-water.mark    the newest record's number, outside the database, so that a cut log shows
-//! ├── index.db           duplicate keys of older records; derived, made again when in doubt
+//! ├── keys/              duplicate keys of older records; derived, made again when in doubt (`keys`)
 //! ├── catalog.db         what is configured through the administration (`catalog`)
 //! └── subscriptions.db   who is told of records that reach a queue, and what is still to be told (`subscriptions`)
 //! ```
 //!
 //! One thread writes (`writer`), in batches: every command that gathered while the last commit was synced goes into
 //! the next. Two threads read, one looks after the log (`housekeeping`), one carries duplicate keys from memory into
-//! the index (`merge`), one closes what has waited and forgets what was kept long enough (`retention`). Memory follows
+//! the index (`keys`), one closes what has waited and forgets what was kept long enough (`retention`). Memory follows
 //! the disk and never leads it.
 //!
 //! Guaranteed: a receipt is given out after the fsync that covers its record. A record is read only together with its
@@ -31,20 +31,19 @@ mod command;
 mod dead_letters;
 mod deleted;
 mod details;
-mod duplicates;
 mod error;
 #[cfg(debug_assertions)]
 mod fault_point;
 mod format;
 mod handoff;
 mod housekeeping;
-mod index;
+mod key_tail;
+mod keys;
 mod lease;
 mod list;
 mod lock;
 mod look;
 mod mark;
-mod merge;
 mod open;
 mod random;
 mod reader;
@@ -98,7 +97,7 @@ pub struct SqliteStore {
     is_closed: watch::Receiver<bool>,
     /// Tests wait for a merge by looking at it.
     #[cfg(test)]
-    duplicates: Arc<duplicates::Duplicates>,
+    runs: Arc<keys::Runs>,
     /// Tests say what time it is, and wait until all is done that is due by then.
     #[cfg(test)]
     sweeps: std::sync::mpsc::Sender<retention::Call>,
@@ -107,9 +106,9 @@ pub struct SqliteStore {
 /// What tests make smaller, to reach in a few records what otherwise takes millions.
 #[derive(Debug, Clone, Copy)]
 struct Tuning {
-    /// Keys in memory at which a merge begins.
+    /// Keys in memory at which they go to the index.
     merge_at_keys: usize,
-    /// Keys that a start puts into memory; what is more goes to the index first.
+    /// Keys that a start reads at once.
     keys_at_start: usize,
     /// Pages that `records.db` may have: a write beyond fails, as on a disk that turns out to be full.
     max_pages: Option<u32>,
@@ -121,7 +120,13 @@ struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { merge_at_keys: 65_536, keys_at_start: 500_000, max_pages: None, disk_pages: None, pace: Pace::ByClock }
+        Self {
+            merge_at_keys: keys::FREEZE_AT_KEYS,
+            keys_at_start: 500_000,
+            max_pages: None,
+            disk_pages: None,
+            pace: Pace::ByClock,
+        }
     }
 }
 

@@ -7,15 +7,13 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::board::{Board, Wanted};
-use super::check::{self, Meta, Rules};
-use super::duplicates::Duplicates;
+use super::check::{self, Rules};
 use super::error::OpenError;
 use super::format;
 use super::housekeeping::Housekeeper;
-use super::index::{self, Index};
+use super::keys::{self, Keys};
 use super::lock::DirectoryLock;
 use super::mark::MarkFile;
-use super::merge::{self, Merger};
 use super::reader::{ReadThread, Reader};
 use super::retention::{Keeper, Retention, Tools};
 use super::schema;
@@ -57,8 +55,7 @@ pub(super) fn open(
         let checked = check::check(&conn, &file, &meta, (&mark, rules))?;
         Ok((meta, checked))
     })?;
-    let (index, duplicates) = open_index(dir, &conn, &meta, tuning)?;
-    let index_reader = schema::connect_reader(index.path()).map_err(OpenError::sqlite(index.path()))?;
+    let keys = keys::open(dir, &conn, &meta, tuning)?;
     mark.write(meta.high_water).map_err(OpenError::io("cannot write", mark.path()))?;
     mark.sync().map_err(OpenError::io("cannot sync", mark.path()))?;
     // The files that exist now exist after a power loss too, before the first receipt is given out.
@@ -70,8 +67,8 @@ pub(super) fn open(
     let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board };
     let (lookups, lists) = (ground.start_reader("store-lookups")?, ground.start_reader("store-lists")?);
     let (to_lookups, to_lists) = (lookups.sender(), lists.sender());
-    let work = merge::Work { dir: dir.to_owned(), board: Arc::clone(&board), duplicates: Arc::clone(&duplicates) };
-    let merger = Merger::start(index, work, tuning.merge_at_keys).map_err(ground.no_thread())?;
+    let rules = keys::Rules { freeze_at_keys: tuning.merge_at_keys, duplicate_window: settings.duplicate_window };
+    let keys = Keys::start(keys, &rules, &board).map_err(ground.no_thread())?;
     let housekeeping = schema::connect_writer(dir).map_err(&damaged)?;
     let housekeeper = Housekeeper::start(housekeeping, &board, Arc::clone(&mark)).map_err(ground.no_thread())?;
     let tools = Tools { reader: ground.reader()?, writer: commands.downgrade(), pace: tuning.pace };
@@ -87,19 +84,18 @@ pub(super) fn open(
         mask: ledger.mask.clone(),
         is_closed,
         #[cfg(test)]
-        duplicates: Arc::clone(&duplicates),
+        runs: keys.runs(),
         #[cfg(test)]
         sweeps: retention.calls(),
     };
     let writer = Writer {
         conn,
-        index: index_reader,
         board,
         ledger,
-        duplicates,
+        keys,
         mark,
         data_dir: dir.to_owned(),
-        helpers: Helpers { retention, merger, housekeeper, readers: vec![lookups, lists] },
+        helpers: Helpers { retention, housekeeper, readers: vec![lookups, lists] },
         lock,
         commands: to_do,
         closed,
@@ -143,31 +139,5 @@ impl Ground<'_> {
 
     fn no_thread(&self) -> impl FnOnce(std::io::Error) -> OpenError + use<> {
         OpenError::io("cannot start a thread for", self.dir)
-    }
-}
-
-/// Opens the index of duplicate keys, and adds what it does not have: what would be too much for memory to the index,
-/// the rest to memory.
-fn open_index(
-    dir: &Path,
-    records: &rusqlite::Connection,
-    meta: &Meta,
-    tuning: Tuning,
-) -> Result<(Index, Arc<Duplicates>), OpenError> {
-    let file = dir.join(schema::RECORDS);
-    let (index, mut merged_to) = Index::open(dir, &index::mark_of(&meta.secret))?;
-    if merged_to > meta.high_water {
-        return Err(check::lost(&file, meta.high_water + 1, merged_to));
-    }
-    loop {
-        let tail = index::read_tail(records, merged_to, tuning.keys_at_start).map_err(OpenError::sqlite(&file))?;
-        if tail.newest == meta.high_water {
-            return Ok((index, Arc::new(Duplicates::new(tail))));
-        }
-        tracing::info!(from = merged_to, to = tail.newest, "adding duplicate keys to the index");
-        let mut keys: Vec<_> = tail.keys.into_iter().collect();
-        keys.sort_unstable_by_key(|(key, _)| *key);
-        index.merge(&keys, Some(tail.newest)).map_err(OpenError::sqlite(index.path()))?;
-        merged_to = tail.newest;
     }
 }

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use super::error::OpenError;
 use super::format::{self, VERSION};
+use super::keys;
 use crate::store::receipt_id::SECRET_BYTES;
 
 /// The records.
@@ -82,7 +83,9 @@ pub(super) fn make_or_check_records(dir: &Path) -> Result<(), OpenError> {
         return check_header(&path);
     }
     // Whoever lost this file lost records; starting afresh in silence would hide it.
-    for trace in [with_suffix(&path, "-wal"), dir.join(super::index::INDEX), dir.join(super::mark::MARK)] {
+    for trace in
+        [with_suffix(&path, "-wal"), dir.join(keys::KEYS), dir.join(keys::OLD_INDEX), dir.join(super::mark::MARK)]
+    {
         if trace.exists() {
             return Err(OpenError::RecordsMissing { path, trace });
         }

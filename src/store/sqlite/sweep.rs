@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::batch::Batch;
 use super::error::Fault;
-use super::row::{DuplicateKey, Trimmed};
+use super::row::{Damage, Trimmed};
 use super::trim::Rewritten;
 use crate::domain::time::Timestamp;
 use crate::store::LaneId;
@@ -52,8 +52,8 @@ pub(super) enum Slice {
     Delete {
         /// Where they stand.
         shelf: Shelf,
-        /// Which, and their duplicate keys.
-        records: Vec<(i64, DuplicateKey)>,
+        /// Which. Their duplicate keys are too old to count, and leave the index by themselves.
+        records: Vec<i64>,
         /// Only if they were settled by then.
         settled_by: Timestamp,
     },
@@ -135,32 +135,27 @@ impl Batch<'_> {
         let oldest = self.ledger.untried.borrow_mut().next(self.conn, lane, (taken, SLICE_RECORDS))?;
         let mut count = 0;
         for seq in oldest {
-            // One that is missing is named when it is handed out.
-            let head = self.block(seq)?.heads.get(seq);
-            if head.is_none_or(|head| head.accepted_at > accepted_by.millis()) {
-                break;
-            }
+            let missing = match self.block(seq)?.heads.get(seq) {
+                Some(head) if head.accepted_at > accepted_by.millis() => break,
+                Some(_) => None,
+                // It would be in the way of those behind it for ever.
+                None => Some(format!("the store is damaged: {}", Damage::missing(seq))),
+            };
             self.remove_untried(lane, seq);
-            self.insert_dead_letter((lane, seq), now, 0, reason)?;
+            self.insert_dead_letter((lane, seq), now, 0, missing.as_deref().unwrap_or(reason))?;
             count += 1;
         }
         Ok(count)
     }
 
-    fn delete_settled(
-        &mut self,
-        shelf: Shelf,
-        records: &[(i64, DuplicateKey)],
-        settled_by: Timestamp,
-    ) -> rusqlite::Result<u64> {
+    fn delete_settled(&mut self, shelf: Shelf, records: &[i64], settled_by: Timestamp) -> rusqlite::Result<u64> {
         let table = shelf.table();
         let mut gone = Vec::with_capacity(records.len());
         let mut settled = self.conn.prepare_cached(&format!("delete from {table} where seq = ?1 and at <= ?2"))?;
-        for (seq, key) in records {
+        for seq in records {
             // The newest record is what tells, at a start, that none is missing behind it.
             if *seq < self.ledger.high_water && settled.execute(params![seq, settled_by.millis()])? == 1 {
                 gone.push(*seq);
-                self.changes.forgotten_keys.push((*key, *seq));
             }
         }
         for seq in &gone {

@@ -17,13 +17,11 @@ use tokio::sync::{mpsc, watch};
 use super::batch::{Batch, Changes, Ledger};
 use super::board::{Board, BreakOnPanic};
 use super::command::{AppendAnswers, Command, Failure};
-use super::duplicates::{Duplicates, Lookup};
 use super::error::{Fault, Meaning, meaning};
 use super::housekeeping::Housekeeper;
-use super::index;
+use super::keys::{self, Keys};
 use super::lock::DirectoryLock;
 use super::mark::MarkFile;
-use super::merge::Merger;
 use super::reader::ReadThread;
 use super::retention::Retention;
 use crate::store::StoreError;
@@ -34,17 +32,15 @@ const MAX_BATCH_COMMANDS: usize = 1_024;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// How old the knowledge of free disk space may be when a record is written.
 const SPACE_MAX_AGE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
-/// Duplicate keys held in memory, about 220 MB. It takes an index that cannot keep up to get there.
+/// Duplicate keys held in memory, about 160 MB. It takes an index that cannot keep up to get there.
 const MAX_RECENT_KEYS: usize = 4_000_000;
 
 /// Everything that the thread owns.
 pub(super) struct Writer {
     pub(super) conn: Connection,
-    /// Reads `index.db`.
-    pub(super) index: Connection,
     pub(super) board: Arc<Board>,
     pub(super) ledger: Ledger,
-    pub(super) duplicates: Arc<Duplicates>,
+    pub(super) keys: Keys,
     pub(super) mark: Arc<MarkFile>,
     pub(super) data_dir: std::path::PathBuf,
     pub(super) helpers: Helpers,
@@ -60,7 +56,6 @@ pub(super) struct Writer {
 /// The other threads, which end before the writer does.
 pub(super) struct Helpers {
     pub(super) retention: Retention,
-    pub(super) merger: Merger,
     pub(super) housekeeper: Housekeeper,
     pub(super) readers: Vec<ReadThread>,
 }
@@ -136,7 +131,7 @@ impl Writer {
         }
         let refusal = match self.board.space().check(SPACE_MAX_AGE, &self.conn) {
             Err(no_room) => Failure::Full(no_room),
-            Ok(()) if self.duplicates.recent().keys.len() > MAX_RECENT_KEYS => {
+            Ok(()) if self.keys.in_memory() > MAX_RECENT_KEYS => {
                 Failure::Passing("the index of duplicate keys cannot keep up".to_owned())
             }
             Ok(()) => return batch,
@@ -149,7 +144,7 @@ impl Writer {
     /// One transaction, up to and with its commit.
     fn transact(&self, commands: &mut Vec<Command>) -> Result<Changes, Fault> {
         self.conn.prepare_cached("begin immediate")?.execute([])?;
-        let mut batch = Batch::new(&self.conn, &self.ledger, self.duplicates.look_up(&self.index));
+        let mut batch = Batch::new(&self.conn, &self.ledger, self.keys.look_up());
         for command in &mut *commands {
             command.run(&mut batch)?;
         }
@@ -165,9 +160,8 @@ impl Writer {
     /// Memory follows the disk.
     fn committed(&mut self, changes: Changes) {
         let appended = changes.appended > 0;
-        let keys = changes.apply(&mut self.ledger, &mut self.board.figures());
-        let gathered = self.duplicates.apply(keys, self.ledger.high_water);
-        self.helpers.merger.gathered(gathered);
+        let new_keys = changes.apply(&mut self.ledger, &mut self.board.figures());
+        self.keys.committed(new_keys, self.ledger.high_water);
         if !appended {
             return;
         }
@@ -186,8 +180,8 @@ impl Writer {
     fn failed(&self, fault: Fault) -> Failure {
         let (meaning, cause, index_at_fault) = match fault {
             Fault::Records(error) => (meaning(&error), format!("records.db: {error}"), false),
-            Fault::Index(error) => (meaning(&error), format!("index.db: {error}"), true),
-            Fault::IndexWrong(what) => (Meaning::Broken, format!("index.db: {what}"), true),
+            Fault::Index(error) => (error.meaning(), error.to_string(), true),
+            Fault::IndexWrong(what) => (Meaning::Broken, format!("{}: {what}", keys::KEYS), true),
             Fault::Random(error) => (Meaning::Passing, error.to_string(), false),
             Fault::Command(error) => (Meaning::Passing, error.to_string(), false),
         };
@@ -208,7 +202,7 @@ impl Writer {
             }
             Meaning::Broken => {
                 if index_at_fault {
-                    index::discard(&self.data_dir);
+                    keys::discard(&self.data_dir);
                 }
                 self.board.break_for_good(cause.clone());
                 Failure::Broken(cause)
@@ -223,18 +217,20 @@ impl Writer {
         while let Some(command) = self.commands.blocking_recv() {
             refuse(vec![command], &Failure::Closing);
         }
-        let Helpers { retention, merger, housekeeper, readers } = self.helpers;
+        if !self.board.is_broken()
+            && let Err(error) = self.list_untried()
+        {
+            tracing::warn!(%error, "untried records could not be listed at the end; the next start finds them itself");
+        }
+        let Helpers { retention, housekeeper, readers } = self.helpers;
         retention.stop();
-        merger.stop();
+        self.keys.stop();
         housekeeper.stop();
         for reader in readers {
             reader.stop();
         }
         // A broken store's log is evidence: the next start reads it as it is.
         if !self.board.is_broken() {
-            if let Err(error) = list_untried(&self.conn, &self.ledger, self.duplicates.look_up(&self.index)) {
-                tracing::warn!(%error, "untried records could not be listed at the end; the next start finds them itself");
-            }
             let truncated = self.conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
             if let Err(error) = truncated {
                 tracing::warn!(%error, "the log could not be folded in at the end; the next start will do it");
@@ -243,20 +239,18 @@ impl Writer {
                 tracing::warn!(%error, "the high-water mark could not be synced at the end");
             }
         }
-        drop(self.index);
         drop(self.conn);
         drop(self.lock);
         self.closed.send_replace(true);
     }
-}
 
-/// Lists what was never handed out, so that the next start need not look for it.
-fn list_untried(conn: &Connection, ledger: &Ledger, duplicates: Lookup<'_>) -> rusqlite::Result<()> {
-    let transaction = conn.unchecked_transaction()?;
-    Batch::new(conn, ledger, duplicates).finish(true)?;
-    transaction.commit()
+    /// Lists what was never handed out, so that the next start need not look for it.
+    fn list_untried(&self) -> rusqlite::Result<()> {
+        let transaction = self.conn.unchecked_transaction()?;
+        Batch::new(&self.conn, &self.ledger, self.keys.look_up()).finish(true)?;
+        transaction.commit()
+    }
 }
-
 /// Answers commands that are not even tried.
 fn refuse(commands: Vec<Command>, failure: &Failure) {
     answer(commands, Some(failure));

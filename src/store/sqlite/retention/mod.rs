@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use self::moment::Clock;
-pub(super) use self::moment::Moment;
+pub(super) use self::moment::{Clock, Moment};
 use self::patrol::{Ages, Patrol};
 use self::room::Room;
 use super::board::BreakOnPanic;

@@ -15,18 +15,18 @@ pub(in crate::store::sqlite) struct Moment {
 
 /// Reads the clocks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub(in crate::store::sqlite) struct Clock {
     began: (Timestamp, Instant),
 }
 
 impl Clock {
     /// The clocks of the machine, from now on.
-    pub(super) fn start() -> Self {
+    pub(in crate::store::sqlite) fn start() -> Self {
         Self { began: (Timestamp::now(), Instant::now()) }
     }
 
     /// Now.
-    pub(super) fn now(&self) -> Moment {
+    pub(in crate::store::sqlite) fn now(&self) -> Moment {
         let (wall_then, then) = self.began;
         Moment::of(Timestamp::now(), wall_then.after(then.elapsed()))
     }

@@ -17,7 +17,6 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::block::Heads;
-use super::super::row::DuplicateKey;
 use super::super::sweep::Shelf;
 use crate::domain::time::Timestamp;
 
@@ -108,7 +107,6 @@ impl Kept {
 #[derive(Debug)]
 pub(super) struct Doomed {
     pub(super) seq: i64,
-    pub(super) key: DuplicateKey,
     /// How many bytes go with it.
     pub(super) bytes: u64,
 }
@@ -209,7 +207,7 @@ impl Patrol {
         }
         let head = found.heads.as_ref().and_then(|heads| heads.get(seq));
         let record = head.map(|head| {
-            let doomed = Doomed { seq, key: head.key, bytes: u64::from(head.body_bytes) };
+            let doomed = Doomed { seq, bytes: u64::from(head.body_bytes) };
             (doomed, Timestamp::from_millis(head.accepted_at))
         });
         let Some((doomed, accepted_at)) = record else {

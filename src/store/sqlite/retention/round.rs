@@ -104,7 +104,7 @@ impl Keeper {
     fn let_go(&mut self, shelf: Shelf, mut found: Found) -> Result<Found, Halt> {
         self.trim(std::mem::take(&mut found.trim))?;
         for slice in slices(std::mem::take(&mut found.delete), |doomed| doomed.bytes) {
-            let records = slice.into_iter().map(|doomed| (doomed.seq, doomed.key)).collect();
+            let records = slice.into_iter().map(|doomed| doomed.seq).collect();
             self.swept.deleted += self.write(Slice::Delete { shelf, records, settled_by: found.settled_by })?;
         }
         Ok(found)

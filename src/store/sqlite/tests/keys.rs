@@ -6,23 +6,16 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::domain::fixtures::admitted;
 use crate::store::contract::{Bench, entry};
-use crate::store::sqlite::OpenError;
+use crate::store::sqlite::{OpenError, keys};
 use crate::store::{Refusing, StoreError};
 
-/// Waits until memory holds no more than so many keys.
-async fn until_merged(store: &SqliteStore, at_most: usize) {
+/// Waits until the keys of the records up to this one are in the index.
+pub(super) async fn until_merged(store: &SqliteStore, newest: i64) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while store.duplicates.recent().keys.len() > at_most {
-        assert!(Instant::now() < deadline, "{} keys are still in memory", store.duplicates.recent().keys.len());
+    while store.runs.now().merged_to() < newest {
+        assert!(Instant::now() < deadline, "the index has records up to {} only", store.runs.now().merged_to());
         tokio::task::yield_now().await;
     }
-}
-
-fn keys_in_index(dir: &Path) -> i64 {
-    Connection::open(dir.join("index.db"))
-        .unwrap()
-        .query_row("select count(*) from keys", [], |row| row.get(0))
-        .unwrap()
 }
 
 #[tokio::test]
@@ -36,9 +29,8 @@ async fn repeats_are_known_before_and_after_their_key_is_merged() {
         // Whatever has been merged by now.
         assert_eq!(bench.append(admitted(1 + record / 2)).await.id(), ids[(record / 2) as usize]);
     }
-    until_merged(&store, 7).await;
-    let merged = keys_in_index(&engine.path());
-    assert!(merged >= 33, "{merged} keys are in the index");
+    until_merged(&store, 33).await;
+    assert_eq!(store.runs.now().entries(), 40, "each commit was one record, so all were frozen by eights");
     for (record, id) in (1..).zip(&ids) {
         assert_eq!(bench.append(admitted(record)).await.id(), *id);
     }
@@ -60,19 +52,15 @@ async fn a_lost_or_damaged_index_is_made_again() {
         ids.push(bench.append(admitted(record)).await.id());
     }
     bench.0.close().await;
-    let index = engine.path().join("index.db");
-    let damages: [&dyn Fn(); 4] = [
-        &|| {
-            fs::remove_file(&index).unwrap();
-            fs::remove_file(index.with_extension("db-wal")).unwrap();
-        },
-        &|| fs::write(&index, b"").unwrap(),
-        &|| fs::write(&index, vec![7; 8_192]).unwrap(),
+    let index = engine.path().join(keys::KEYS);
+    let files = || fs::read_dir(&index).unwrap().map(|file| file.unwrap().path());
+    let damages: [&dyn Fn(); 5] = [
+        &|| fs::remove_dir_all(&index).unwrap(),
+        &|| fs::remove_file(files().min().unwrap()).unwrap(),
+        &|| files().for_each(|file| fs::write(file, b"").unwrap()),
+        &|| files().for_each(|file| fs::write(file, vec![7; 8_192]).unwrap()),
         // Another store's.
-        &|| {
-            let conn = Connection::open(&index).unwrap();
-            assert_eq!(conn.execute("update meta set store = zeroblob(32)", []).unwrap(), 1);
-        },
+        &|| keys::tests::tamper(&engine.path(), &|_, _, store| *store = [0; 32]),
     ];
     for (n, damage) in damages.iter().enumerate() {
         damage();
@@ -91,13 +79,16 @@ async fn an_index_that_leads_to_the_wrong_record_breaks_the_store_and_is_made_ag
     let store = engine.start();
     let first = store.append(entry(admitted(1))).await.unwrap();
     store.append(entry(admitted(2))).await.unwrap();
-    until_merged(&store, 0).await;
+    until_merged(&store, 2).await;
     store.close().await;
     drop(store);
-    Connection::open(engine.path().join("index.db")).unwrap().execute("update keys set seq = 3 - seq", []).unwrap();
+    keys::tests::tamper(&engine.path(), &|entries, _, _| {
+        entries.iter_mut().for_each(|(_, seen)| seen.seq = 3 - seen.seq);
+    });
 
     let store = engine.start();
     let refused = store.append(entry(admitted(1))).await;
+    assert!(!engine.path().join(keys::KEYS).exists(), "it is gone at once");
     assert!(matches!(refused, Err(StoreError::Broken { .. })), "{refused:?}");
     assert_eq!(store.stats().refusing, Some(Refusing::Broken));
     let later = store.append(entry(admitted(9))).await;
@@ -115,8 +106,29 @@ async fn an_index_that_knows_more_than_the_records_shows_a_loss() {
     let engine = InDirectory::merging_at(1);
     let store = engine.start();
     store.append(entry(admitted(1))).await.unwrap();
+    until_merged(&store, 1).await;
     store.close().await;
-    Connection::open(engine.path().join("index.db")).unwrap().execute("update meta set merged_to = 5", []).unwrap();
+    keys::tests::tamper(&engine.path(), &|_, range, _| range.1 = 5);
     let refused = refusal(&engine.path());
     assert!(matches!(refused, OpenError::Damaged { from: 2, to: 5, .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn the_index_of_an_earlier_version_is_removed() {
+    let engine = InDirectory::merging_at(4);
+    engine.start().close().await;
+    let old = ["index.db", "index.db-wal", "index.db-shm"].map(|name| engine.path().join(name));
+    for path in &old {
+        fs::write(path, b"whatever").unwrap();
+    }
+    engine.start().close().await;
+    assert!(old.iter().all(|path| !path.exists()));
+    // Where there are no records, it shows that there were.
+    fs::write(&old[0], b"whatever").unwrap();
+    for name in ["records.db", "records.db-wal", "high-water.mark"] {
+        let _missing = fs::remove_file(engine.path().join(name));
+    }
+    fs::remove_dir_all(engine.path().join(keys::KEYS)).unwrap();
+    let refused = refusal(&engine.path());
+    assert!(matches!(&refused, OpenError::RecordsMissing { trace, .. } if *trace == old[0]), "{refused}");
 }
