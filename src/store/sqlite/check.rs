@@ -3,9 +3,9 @@
 //! * The newest record must not be older than the mark in `records.db`, than the mark in its own file and than what the
 //!   index has seen; otherwise records were lost, and the start says which.
 //! * The newest records are contiguous but for those that were deleted, and their checksums match.
-//! * Pending (tried or not), waiting, delivered, dead-lettered and deleted records together are all records: as many, and with the same
-//!   sum of sequence numbers. A record that vanished from its table, and would neither be delivered nor be missed, shows
-//!   here. Which one it is takes a pass over everything, which only a start that is refused anyway makes.
+//! * Pending (tried or not), waiting, delivered, dead-lettered and deleted records together are all records: as many, and
+//!   with the same sum of sequence numbers. A record that vanished from its table, and would neither be delivered nor be
+//!   missed, shows here. Which one it is takes a pass over everything, which only a start that is refused anyway makes.
 //!
 //! All of it takes one pass over what is pending, waiting or given up, and nothing over what is delivered.
 
