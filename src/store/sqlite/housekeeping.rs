@@ -18,14 +18,14 @@ use rusqlite::Connection;
 use super::board::{Board, BreakOnPanic};
 use super::error::{Meaning, meaning};
 use super::mark::MarkFile;
-use super::schema::{BUSY_TIMEOUT, PAGE_BYTES};
+use super::schema::{BUSY_TIMEOUT, page_bytes};
 
 /// How often it looks when nobody calls.
 const TICK: Duration = Duration::from_secs(1);
 /// Bytes written after which the writer calls.
 const CALL_AFTER_BYTES: usize = 1 << 20;
-/// A commit writes at least this much: the tail of three tables.
-const COMMIT_BYTES: usize = 3 * 16_384;
+/// A commit writes about this much besides its records: the page that ends the table, the one above it, the first.
+const COMMIT_BYTES: usize = 3 * 8_192;
 /// A log longer than this is folded in.
 const SOFT_BOUND_BYTES: u64 = 4 << 20;
 /// A log longer than this is started afresh, at the writer's expense.
@@ -42,10 +42,10 @@ pub(super) struct Housekeeper {
     written_bytes: usize,
 }
 
-/// How long the log is, in pages.
+/// How long the log is.
 #[derive(Debug, Clone, Copy)]
 struct Log {
-    pages: u64,
+    bytes: u64,
 }
 
 impl Housekeeper {
@@ -93,7 +93,7 @@ fn restart(conn: &Connection) -> rusqlite::Result<()> {
 
 fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Log> {
     let pages: i64 = conn.prepare_cached(&format!("pragma wal_checkpoint({mode})"))?.query_row([], |row| row.get(1))?;
-    Ok(Log { pages: u64::try_from(pages).unwrap_or(0) })
+    Ok(Log { bytes: u64::try_from(pages).unwrap_or(0).saturating_mul(page_bytes(conn)?) })
 }
 
 /// A failed checkpoint lost nothing yet, but after a failed fsync of `records.db` the next one would call pages clean
@@ -138,17 +138,11 @@ impl Work {
 
     fn keep_log_short(&self) -> rusqlite::Result<()> {
         // `noop` only says how long the log is.
-        if checkpoint(&self.conn, "noop")?.bytes() > SOFT_BOUND_BYTES
-            && checkpoint(&self.conn, "passive")?.bytes() > HARD_BOUND_BYTES
+        if checkpoint(&self.conn, "noop")?.bytes > SOFT_BOUND_BYTES
+            && checkpoint(&self.conn, "passive")?.bytes > HARD_BOUND_BYTES
         {
             self.restart_wanted.store(true, Ordering::Release);
         }
         Ok(())
-    }
-}
-
-impl Log {
-    fn bytes(self) -> u64 {
-        self.pages.saturating_mul(u64::from(PAGE_BYTES))
     }
 }

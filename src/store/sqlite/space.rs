@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::board::lock;
-use super::schema::PAGE_BYTES;
+use super::schema::page_bytes;
 
 /// There is no room for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Disk {
             let pages: i64 = conn.prepare_cached(&format!("pragma {pragma}"))?.query_row([], |row| row.get(0))?;
             Ok(u64::try_from(pages).unwrap_or(0))
         };
-        let page_bytes = u64::from(PAGE_BYTES);
+        let page_bytes = page_bytes(conn)?;
         let on_disk_bytes = match self {
             Self::Around(dir) => {
                 let stat = rustix::fs::statvfs(dir.as_path()).map_err(std::io::Error::from)?;
