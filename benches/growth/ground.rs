@@ -12,7 +12,7 @@ use super::rig::{place, records};
 use super::stock::Stock;
 
 /// More than this takes too long to settle for a quick run.
-const MOST_QUICK: u64 = 500_000;
+const MOST_QUICK: u64 = 300_000;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]

@@ -7,6 +7,9 @@ use std::time::Instant;
 
 use super::rig::fill::{Filler, SMALL};
 
+/// Records that are put in before they are settled.
+const SETTLED_AT_ONCE: u64 = 250_000;
+
 /// What is in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Filling {
@@ -89,10 +92,13 @@ impl Stock {
     fn add(&self, data_dir: &Path, from: Filling, to: Filling) {
         let began = Instant::now();
         let filler = Filler::open(&self.folder.join("streamgate.toml"), data_dir);
-        let settled = from.total() + to.settled - from.settled;
-        filler.append(from.total()..settled, SMALL);
-        if to.settled > from.settled {
+        // In parts: what waits never gets far ahead of what is settled, as in an everyday life.
+        let (mut number, settled) = (from.total(), from.total() + to.settled - from.settled);
+        while number < settled {
+            let end = settled.min(number + SETTLED_AT_ONCE);
+            filler.append(number..end, SMALL);
             filler.settle_everything();
+            number = end;
         }
         filler.append(settled..to.total(), SMALL);
         filler.close();

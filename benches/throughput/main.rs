@@ -68,7 +68,7 @@ const FULL: Plan = Plan {
 };
 
 const QUICK: Plan = Plan {
-    prior_keys: 200_000,
+    prior_keys: 100_000,
     rounds: 5,
     round_duration: Duration::from_secs(1),
     closed: &[(Kind::Ceiling, 64), (Kind::Durable, 64), (Kind::Raw, 64), (Kind::Ceiling, 256), (Kind::Durable, 256)],
