@@ -1,5 +1,7 @@
 //! What the benchmarks share: gateways of their own, and a load of unique records.
 
+#![allow(dead_code, reason = "each benchmark uses another part of it")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -164,12 +166,17 @@ pub(crate) fn load(gateway: &Gateway, (organizations, entities): (u32, u32), don
 
 /// [`load`] for one round.
 pub(crate) fn round(gateway: &Gateway, spread: (u32, u32)) -> (f64, Duration) {
+    round_of(ROUND, gateway, spread)
+}
+
+/// [`load`] for so long.
+pub(crate) fn round_of(duration: Duration, gateway: &Gateway, spread: (u32, u32)) -> (f64, Duration) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let loaded = scope.spawn(|| load(gateway, spread, &done));
         let started = Instant::now();
         // It may be woken early, by the threads of the round before.
-        while let Some(left) = ROUND.checked_sub(started.elapsed()) {
+        while let Some(left) = duration.checked_sub(started.elapsed()) {
             std::thread::park_timeout(left);
         }
         done.store(true, Ordering::Relaxed);

@@ -13,25 +13,30 @@
 )]
 
 mod chart;
-mod contestant;
-mod generator;
-mod load;
-mod machine;
-mod records;
 mod report;
+#[path = "../rig/mod.rs"]
+mod rig;
 
 use std::time::{Duration, Instant};
 
-use contestant::{Contestant, Kind};
-use load::{Loader, Measured};
-use machine::{Cores, SyncProbe, Used};
-use report::{AtRate, Closed, Report};
+use report::{AtRate, Closed, Report, Single};
+use rig::contestant::{self, Contestant, Kind};
+use rig::figures::median;
+use rig::fill::{Filler, SMALL};
+use rig::load::{Loader, Measured};
+use rig::machine::{self, Cores, LogWatch, SyncProbe, Used};
+use rig::{place, records};
+
+/// One warm-up of each gateway, which is not counted.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// How long syncs are measured before each open loop.
+const SYNCS: Duration = Duration::from_millis(150);
 
 /// How much is measured.
 struct Plan {
     prior_keys: u64,
     rounds: usize,
-    round_seconds: u64,
+    round_duration: Duration,
     /// Who is loaded at how many connections, each in every round.
     closed: &'static [(Kind, usize)],
     /// At how many connections which percentages of the maximum are sent.
@@ -46,7 +51,7 @@ struct Plan {
 const FULL: Plan = Plan {
     prior_keys: 1_000_000,
     rounds: 7,
-    round_seconds: 4,
+    round_duration: Duration::from_secs(4),
     closed: &[
         (Kind::Ceiling, 64),
         (Kind::Durable, 64),
@@ -63,15 +68,15 @@ const FULL: Plan = Plan {
 };
 
 const QUICK: Plan = Plan {
-    prior_keys: 200_000,
+    prior_keys: 100_000,
     rounds: 5,
-    round_seconds: 1,
+    round_duration: Duration::from_secs(1),
     closed: &[(Kind::Ceiling, 64), (Kind::Durable, 64), (Kind::Raw, 64), (Kind::Ceiling, 256), (Kind::Durable, 256)],
     open: &[(64, &[50])],
     open_rounds: 5,
     open_duration: Duration::from_millis(1_200),
-    single_rounds: 4,
-    single_duration: Duration::from_millis(300),
+    single_rounds: 7,
+    single_duration: Duration::from_millis(200),
 };
 
 fn main() {
@@ -80,10 +85,12 @@ fn main() {
     contestant::build();
     let began = Instant::now();
     let cores = Cores::find();
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = place::folder("throughput");
     records::configure(folder.path());
-    let durable = folder.path().join(Kind::Durable.name());
-    records::fill(&folder.path().join("streamgate.toml"), &durable, plan.prior_keys);
+    let (config, data_dir) = (folder.path().join("streamgate.toml"), folder.path().join(Kind::Durable.name()));
+    let filler = Filler::open(&config, &data_dir);
+    filler.append(0..plan.prior_keys, SMALL);
+    filler.close();
     println!("{} keys were put in within {:.1} s", plan.prior_keys, began.elapsed().as_secs_f64());
     let contestants =
         [Kind::Ceiling, Kind::Durable, Kind::Raw].map(|kind| Contestant::start(kind, folder.path(), cores));
@@ -93,16 +100,19 @@ fn main() {
         println!("NOT PINNED: there is one core, or no taskset; gateway and load take processor time from each other");
     }
     let alone = Alone::since_now(&contestants);
-    let mut loader = Loader::new(folder.path(), cores.is_some());
+    let loader = Loader::new(folder.path(), records::DETAILS_BYTES, cores.is_some());
     if loader.tool() != "wrk" {
         println!("WRK IS NOT INSTALLED: the own generator loads instead of an outside tool");
     }
     let mut report = Report::new(plan.prior_keys, cores, loader.tool());
-    closed_loops(&plan, &contestants, &mut loader, &mut report);
+    let log = LogWatch::start(&data_dir);
+    closed_loops(&plan, &contestants, &loader, &mut report);
     let [_, durable, _] = &contestants;
     report.resident_mb = machine::resident_mb(durable.pid());
-    one_connection(&plan, (durable, &mut SyncProbe::new(folder.path())), &mut loader, &mut report);
-    open_loops(&plan, durable, &mut loader, &mut report);
+    let mut probe = SyncProbe::new(folder.path());
+    one_connection(&plan, (durable, &mut probe), &loader, &mut report);
+    open_loops(&plan, (durable, &mut probe), &loader, &mut report);
+    report.log_most_bytes = log.most_bytes();
     report.took_seconds = began.elapsed().as_secs_f64();
     report.others_cores = alone.others_cores(&contestants);
     report.print();
@@ -136,15 +146,15 @@ impl Alone {
 }
 
 /// The most that each can do, in turns.
-fn closed_loops(plan: &Plan, contestants: &[Contestant; 3], loader: &mut Loader, report: &mut Report) {
+fn closed_loops(plan: &Plan, contestants: &[Contestant; 3], loader: &Loader, report: &mut Report) {
     let contestant = |kind| contestants.iter().find(|it| it.kind == kind).expect("everybody takes part");
     for it in contestants {
-        loader.closed(it, 64, 1);
+        loader.closed(it, 64, WARM_UP);
     }
     let mut order = plan.closed.to_vec();
     for round in 0..plan.rounds {
         for &(kind, connections) in &order {
-            let measured = loader.closed(contestant(kind), connections, plan.round_seconds);
+            let measured = loader.closed(contestant(kind), connections, plan.round_duration);
             report.closed.push(Closed { round, kind, connections, measured });
         }
         // Another one begins each round: whoever follows the disk's pause has it easier.
@@ -154,22 +164,23 @@ fn closed_loops(plan: &Plan, contestants: &[Contestant; 3], loader: &mut Loader,
 }
 
 /// One connection, and what a sync takes meanwhile.
-fn one_connection(plan: &Plan, (to, probe): (&Contestant, &mut SyncProbe), loader: &mut Loader, report: &mut Report) {
+fn one_connection(plan: &Plan, (to, probe): (&Contestant, &mut SyncProbe), loader: &Loader, report: &mut Report) {
     for _ in 0..plan.single_rounds {
-        report.syncs_us.extend(probe.measure(plan.single_duration / 2));
-        report.single.push(loader.precise(to, 1, plan.single_duration));
+        let sync_us = median(probe.measure(plan.single_duration / 2));
+        report.single.push(Single { measured: loader.precise(to, 1, plan.single_duration), sync_us });
     }
 }
 
-/// Latencies at parts of the maximum.
-fn open_loops(plan: &Plan, to: &Contestant, loader: &mut Loader, report: &mut Report) {
+/// Latencies at parts of the maximum, each beside what a sync took just before it.
+fn open_loops(plan: &Plan, (to, probe): (&Contestant, &mut SyncProbe), loader: &Loader, report: &mut Report) {
     for _ in 0..plan.open_rounds {
         for &(connections, percentages) in plan.open {
             let maximum = report.median_of(to.kind, connections, |measured: &Measured| measured.seen.rate());
             for &percent in percentages {
                 let rate = maximum * f64::from(percent) / 100.0;
+                let sync_us = median(probe.measure(SYNCS));
                 let measured = loader.open(to, connections, rate, plan.open_duration);
-                report.open.push(AtRate { connections, percent, measured });
+                report.open.push(AtRate { connections, percent, measured, sync_us });
             }
         }
     }

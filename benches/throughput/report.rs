@@ -5,10 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::chart;
-use super::contestant::Kind;
-use super::load::Measured;
-use super::machine::{self, Cores};
-use super::records;
+use super::rig::contestant::Kind;
+use super::rig::figures::{median, rounded};
+use super::rig::load::Measured;
+use super::rig::machine::{self, Cores};
+use super::rig::records;
 
 /// A closed loop.
 pub(crate) struct Closed {
@@ -30,6 +31,16 @@ pub(crate) struct AtRate {
     pub(crate) percent: u32,
     /// What came of it.
     pub(crate) measured: Measured,
+    /// What a sync took just before, in microseconds.
+    pub(crate) sync_us: f64,
+}
+
+/// A closed loop on one connection to the durable gateway.
+pub(crate) struct Single {
+    /// What came of it.
+    pub(crate) measured: Measured,
+    /// What a sync took just before, in microseconds.
+    pub(crate) sync_us: f64,
 }
 
 /// Everything.
@@ -41,33 +52,21 @@ pub(crate) struct Report {
     pub(crate) closed: Vec<Closed>,
     /// Open loops.
     pub(crate) open: Vec<AtRate>,
-    /// Closed loops on one connection to the durable gateway.
-    pub(crate) single: Vec<Measured>,
-    /// What syncs took, in microseconds.
-    pub(crate) syncs_us: Vec<f64>,
+    /// Closed loops on one connection.
+    pub(crate) single: Vec<Single>,
     /// Memory of the durable gateway after the closed loops.
     pub(crate) resident_mb: f64,
+    /// The most bytes that the durable gateway's write-ahead logs took up, over all loops.
+    pub(crate) log_most_bytes: u64,
     /// How long everything took.
     pub(crate) took_seconds: f64,
     /// How many cores others kept busy meanwhile.
     pub(crate) others_cores: f64,
 }
 
-/// The middle one.
-fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.into_iter().collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// A figure as it stands in a table.
 fn cell(figure: &Value) -> String {
     figure.to_string().trim_end_matches(".0").to_owned()
-}
-
-fn rounded(figure: f64, digits: i32) -> f64 {
-    let scale = 10_f64.powi(digits);
-    (figure * scale).round() / scale
 }
 
 impl Report {
@@ -80,8 +79,8 @@ impl Report {
             closed: Vec::new(),
             open: Vec::new(),
             single: Vec::new(),
-            syncs_us: Vec::new(),
             resident_mb: 0.0,
+            log_most_bytes: 0,
             took_seconds: 0.0,
             others_cores: 0.0,
         }
@@ -120,28 +119,49 @@ impl Report {
         written as f64 / records as f64
     }
 
+    /// The median over the rounds of p99 at half of the maximum by what a sync took just before.
+    fn p99_over_sync_half_load(&self) -> f64 {
+        let such = self.open.iter().filter(|it| it.connections == 64 && it.percent == 50);
+        median(such.map(|it| it.measured.seen.p99_us / it.sync_us))
+    }
+
+    /// In megabytes.
+    #[expect(clippy::cast_precision_loss, reason = "megabytes")]
+    fn log_most_mb(&self) -> f64 {
+        self.log_most_bytes as f64 / 1e6
+    }
+
     fn sync_us(&self) -> f64 {
-        median(self.syncs_us.iter().copied())
+        median(self.single.iter().map(|it| it.sync_us))
     }
 
     fn single_p50_us(&self) -> f64 {
-        median(self.single.iter().map(|it| it.seen.p50_us))
+        median(self.single.iter().map(|it| it.measured.seen.p50_us))
     }
 
-    /// The figures that targets are set for.
+    /// The median over the rounds of p50 on one connection by what a sync took just before.
+    fn single_p50_over_sync(&self) -> f64 {
+        median(self.single.iter().map(|it| it.measured.seen.p50_us / it.sync_us))
+    }
+
+    /// The figures that targets are set for. Without a number behind it, a figure is of 64 connections.
     pub(crate) fn ratios(&self) -> Value {
+        let durable = |figure: &dyn Fn(&Measured) -> f64| self.median_of(Kind::Durable, 64, figure);
         json!({
-            "durable_over_ceiling_64": rounded(self.over(Kind::Ceiling, 64), 3),
+            "durable_over_ceiling": rounded(self.over(Kind::Ceiling, 64), 3),
             "durable_over_ceiling_256": rounded(self.over(Kind::Ceiling, 256), 3),
-            "durable_over_raw_64": rounded(self.over(Kind::Raw, 64), 3),
-            "durable_per_second_64": self.median_of(Kind::Durable, 64, |it| it.seen.rate()).round(),
-            "one_connection_p50_minus_fsync_us": (self.single_p50_us() - self.sync_us()).round(),
-            "fsync_us": self.sync_us().round(),
+            "durable_over_raw": rounded(self.over(Kind::Raw, 64), 3),
+            "durable_per_second": durable(&|it| it.seen.rate()).round(),
             "p99_ms_half_load": rounded(self.open_median(64, 50, |it| it.seen.p99_us / 1e3), 2),
-            "p999_ms_64": rounded(self.median_of(Kind::Durable, 64, |it| it.seen.p999_us / 1e3), 2),
+            "p99_over_fsync_half_load": rounded(self.p99_over_sync_half_load(), 1),
+            "p50_one_connection_us": self.single_p50_us().round(),
+            "p50_one_connection_over_fsync": rounded(self.single_p50_over_sync(), 2),
+            "fsync_us": self.sync_us().round(),
+            "p999_ms": rounded(durable(&|it| it.seen.p999_us / 1e3), 2),
+            "cpu_us_per_request": rounded(durable(&Measured::cpu_us_per_request), 1),
             "bytes_per_record": self.bytes_per_record().round(),
             "rss_mb": self.resident_mb.round(),
-            "cpu_us_per_request": rounded(self.median_of(Kind::Durable, 64, Measured::cpu_us_per_request), 1),
+            "log_most_mb": rounded(self.log_most_mb(), 1),
             "prior_keys": self.prior_keys,
             "pinned": self.cores.is_some(),
             "tool": self.tool,
@@ -234,10 +254,16 @@ impl Report {
             );
         }
         println!(
-            "\nOne connection: p50 {:.0} µs; a sync of one block {:.0} µs (median of {})",
+            "\nOne connection: p50 {:.0} µs; a sync of one block {:.0} µs (medians of {} rounds)",
             self.single_p50_us(),
             self.sync_us(),
-            self.syncs_us.len()
+            self.single.len()
+        );
+        println!(
+            "Written: {:.0} bytes per record; memory {:.0} MB; the write-ahead logs took up at most {:.1} MB",
+            self.bytes_per_record(),
+            self.resident_mb,
+            self.log_most_mb()
         );
         if self.sync_us() < 30.0 {
             println!("A SYNC TOOK NO TIME: this is memory, or a disk that does not wait; nothing here is durable");

@@ -53,6 +53,8 @@ pub(crate) struct Generator<'a> {
     latencies: Histogram<u64>,
     failed: u64,
     has_a_core: bool,
+    /// Whether a connection has ended: then the load ends too.
+    broken_off: bool,
 }
 
 impl<'a> Generator<'a> {
@@ -72,7 +74,17 @@ impl<'a> Generator<'a> {
             .collect();
         let free = (0..connections.len()).collect();
         let latencies = Histogram::new_with_bounds(1, 600_000_000, 3).expect("bounds");
-        Self { poll, connections, free, templates, number: first, latencies, failed: 0, has_a_core: false }
+        Self {
+            poll,
+            connections,
+            free,
+            templates,
+            number: first,
+            latencies,
+            failed: 0,
+            has_a_core: false,
+            broken_off: false,
+        }
     }
 
     /// Whether it has a core of its own: then it never sleeps through an answer, and waking up costs it nothing.
@@ -80,7 +92,7 @@ impl<'a> Generator<'a> {
         Self { has_a_core, ..self }
     }
 
-    /// Loads for so long.
+    /// Loads for so long. When the gateway ends a connection the load ends too, and what was under way counts as failed.
     pub(crate) fn run(mut self, pace: Pace, duration: Duration) -> Seen {
         let began = Instant::now();
         let end = began + duration;
@@ -99,7 +111,7 @@ impl<'a> Generator<'a> {
                 due = moment(sent).unwrap_or(now);
             }
             let all_answered = self.free.len() == self.connections.len();
-            if (due >= end && all_answered) || now > end + PATIENCE {
+            if self.broken_off || (due >= end && all_answered) || now > end + PATIENCE {
                 break now;
             }
             let next = if self.free.is_empty() { PATIENCE } else { due.saturating_duration_since(now) };
@@ -112,14 +124,18 @@ impl<'a> Generator<'a> {
             for event in &events {
                 let Token(at) = event.token();
                 if event.is_writable() {
-                    self.connections[at].write();
+                    self.write(at);
                 }
                 if event.is_readable() {
                     self.read(at);
                 }
             }
         };
-        self.charge_what_is_left(stopped, (sent, end), &moment);
+        if self.broken_off {
+            self.failed += u64::try_from(self.connections.len() - self.free.len()).expect("64 bits");
+        } else {
+            self.charge_what_is_left(stopped, (sent, end), &moment);
+        }
         self.seen(began, stopped)
     }
 
@@ -132,12 +148,23 @@ impl<'a> Generator<'a> {
         self.number += 1;
         connection.written = 0;
         connection.due = due;
-        connection.write();
+        self.write(at);
+    }
+
+    fn write(&mut self, at: usize) {
+        self.broken_off |= self.connections[at].write().is_err();
     }
 
     fn read(&mut self, at: usize) {
         let connection = &mut self.connections[at];
-        let Some(status) = connection.read() else { return };
+        let status = match connection.read() {
+            Ok(Some(status)) => status,
+            Ok(None) => return,
+            Err(_ended) => {
+                self.broken_off = true;
+                return;
+            }
+        };
         let took = connection.due.elapsed();
         self.record(took);
         self.failed += u64::from(status != *b"202");
@@ -184,29 +211,30 @@ impl<'a> Generator<'a> {
 
 impl Connection {
     /// Writes what it can.
-    fn write(&mut self) {
+    fn write(&mut self) -> std::io::Result<()> {
         while self.written < self.request.len() {
             match self.stream.write(&self.request[self.written..]) {
                 Ok(wrote) => self.written += wrote,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => panic!("the connection ended: {error}"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     /// Reads what is there; the status, when the answer is complete.
-    fn read(&mut self) -> Option<[u8; 3]> {
+    fn read(&mut self) -> std::io::Result<Option<[u8; 3]>> {
         let mut chunk = [0; 4_096];
         loop {
             match self.stream.read(&mut chunk) {
-                Ok(0) => panic!("the gateway closed the connection"),
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(read) => self.answer.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(error) => panic!("the connection ended: {error}"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
             }
             if let Some(status) = complete(&self.answer) {
                 self.answer.clear();
-                return Some(status);
+                return Ok(Some(status));
             }
         }
     }

@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The kernel counts processor time in hundredths of a second, on every machine that Rust's standard library runs on.
@@ -36,8 +39,17 @@ impl Cores {
 
     /// Keeps this process, and all that it starts from now on, on the core of the load.
     pub(crate) fn move_to_load(self) {
+        Self::move_to(&self.load.to_string());
+    }
+
+    /// Lets this process, and all that it starts from now on, use both cores: for what is prepared and not measured.
+    pub(crate) fn move_to_both(self) {
+        Self::move_to(&format!("{},{}", self.server, self.load));
+    }
+
+    fn move_to(cores: &str) {
         let own = std::process::id().to_string();
-        let moved = Command::new("taskset").args(["-acp", &self.load.to_string(), &own]).stdout(Stdio::null()).status();
+        let moved = Command::new("taskset").args(["-acp", cores, &own]).stdout(Stdio::null()).status();
         assert!(moved.is_ok_and(|it| it.success()), "taskset moves this process");
     }
 }
@@ -105,6 +117,65 @@ pub(crate) fn resident_mb(pid: u32) -> f64 {
     let kilobytes =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
     kilobytes.unwrap_or(0.0) * 1_024.0 / 1e6
+}
+
+/// The files under a folder, and the bytes that each takes up on disk. Files that go away meanwhile are left out.
+fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found = Vec::new();
+    for entry in entries {
+        match entry.metadata() {
+            Ok(it) if it.is_dir() => found.extend(files(&entry.path())),
+            // Blocks of 512 bytes, whatever the file system's own are (stat(2)).
+            Ok(it) => found.push((entry.path(), it.blocks() * 512)),
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+/// Bytes that a folder takes up on disk.
+pub(crate) fn disk_bytes(folder: &Path) -> u64 {
+    files(folder).iter().map(|(_, bytes)| bytes).sum()
+}
+
+/// Bytes of the write-ahead logs in a data directory: whatever ends in `-wal`.
+fn log_bytes(data_dir: &Path) -> u64 {
+    let logs = files(data_dir).into_iter().filter(|(file, _)| file.to_string_lossy().ends_with("-wal"));
+    logs.map(|(_, bytes)| bytes).sum()
+}
+
+/// Looks at the write-ahead logs of a data directory again and again, and keeps the most that they took up.
+pub(crate) struct LogWatch {
+    done: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl LogWatch {
+    /// How often it looks. A log that a bound holds grows by some megabytes meanwhile.
+    const EVERY: Duration = Duration::from_millis(50);
+
+    /// From here on.
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        let (done, data_dir) = (Arc::new(AtomicBool::new(false)), data_dir.to_owned());
+        let told = Arc::clone(&done);
+        let thread = std::thread::spawn(move || {
+            let mut most = 0;
+            while !told.load(Ordering::Relaxed) {
+                most = most.max(log_bytes(&data_dir));
+                std::thread::park_timeout(Self::EVERY);
+            }
+            most
+        });
+        Self { done, thread }
+    }
+
+    /// The most bytes seen.
+    pub(crate) fn most_bytes(self) -> u64 {
+        self.done.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        self.thread.join().expect("the watch")
+    }
 }
 
 /// A file to measure syncs with: filled and synced beforehand, so that a sync moves one block and nothing else.

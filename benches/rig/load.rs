@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use super::contestant::Contestant;
 use super::generator::{Generator, Pace};
 use super::machine::Used;
-use super::records::{Run, Runs, Template, write_templates};
+use super::records::{Run, Template, write_templates};
 
 /// What a load saw.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -63,21 +63,20 @@ pub(crate) struct Loader {
     templates: Vec<Template>,
     /// What wrk reads; `None` where wrk is not installed.
     wrk: Option<PathBuf>,
-    runs: Runs,
     /// Whether nobody else needs the core that the load runs on.
     has_a_core: bool,
 }
 
 impl Loader {
-    /// Writes what wrk needs into this folder.
-    pub(crate) fn new(folder: &Path, has_a_core: bool) -> Self {
-        let templates = Template::all();
+    /// Records with details of this size. Writes what wrk needs into this folder.
+    pub(crate) fn new(folder: &Path, details_bytes: usize, has_a_core: bool) -> Self {
+        let templates = Template::all(details_bytes);
         let found = Command::new("wrk").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        let wrk = found.then(|| folder.join("requests"));
+        let wrk = found.then(|| folder.join(format!("requests-{details_bytes}")));
         if let Some(file) = &wrk {
             write_templates(&templates, file);
         }
-        Self { templates, wrk, runs: Runs::new(), has_a_core }
+        Self { templates, wrk, has_a_core }
     }
 
     /// What makes the closed loops.
@@ -85,29 +84,46 @@ impl Loader {
         if self.wrk.is_some() { "wrk" } else { "own" }
     }
 
-    /// As many requests as so many connections can get, each sent after the answer to the one before.
-    pub(crate) fn closed(&mut self, to: &Contestant, connections: usize, seconds: u64) -> Measured {
-        let run = self.runs.next();
+    /// As many requests as so many connections can get, each sent after the answer to the one before. The outside tool
+    /// counts in whole seconds, so anything else is the own generator's.
+    pub(crate) fn closed(&self, to: &Contestant, connections: usize, duration: Duration) -> Measured {
+        let run = Run::next();
         let before = Used::by(to.pid());
         let seen = match &self.wrk {
-            Some(requests) => wrk(to, connections, seconds, (requests, run)),
-            None => self.generate(to, connections, Pace::Closed, (run, Duration::from_secs(seconds))),
+            Some(requests) if duration.subsec_nanos() == 0 => wrk(to, connections, duration.as_secs(), (requests, run)),
+            Some(_) | None => self.generate(to, connections, Pace::Closed, (run, duration)),
         };
         checked(to, Measured { seen, used: Used::by(to.pid()).since(before) })
     }
 
+    /// A closed loop in the middle of which the gateway is killed.
+    pub(crate) fn until_killed(&self, to: &Contestant, connections: usize, after: Duration) {
+        let run = Run::next();
+        let seen = std::thread::scope(|scope| {
+            let loaded = scope.spawn(|| self.generate(to, connections, Pace::Closed, (run, after * 100)));
+            let began = Instant::now();
+            // It may be woken early.
+            while let Some(left) = after.checked_sub(began.elapsed()) {
+                std::thread::park_timeout(left);
+            }
+            to.kill();
+            loaded.join().expect("the load")
+        });
+        assert!(seen.requests > seen.failed, "it was killed before it had answered anything");
+    }
+
     /// The same by the own generator, which tells microseconds apart.
-    pub(crate) fn precise(&mut self, to: &Contestant, connections: usize, duration: Duration) -> Measured {
+    pub(crate) fn precise(&self, to: &Contestant, connections: usize, duration: Duration) -> Measured {
         self.paced(to, connections, Pace::Closed, duration)
     }
 
     /// So many requests a second, whatever becomes of them; latency counts from when each should have been sent.
-    pub(crate) fn open(&mut self, to: &Contestant, connections: usize, rate: f64, duration: Duration) -> Measured {
+    pub(crate) fn open(&self, to: &Contestant, connections: usize, rate: f64, duration: Duration) -> Measured {
         self.paced(to, connections, Pace::Open { per_second: rate }, duration)
     }
 
-    fn paced(&mut self, to: &Contestant, connections: usize, pace: Pace, duration: Duration) -> Measured {
-        let run = self.runs.next();
+    fn paced(&self, to: &Contestant, connections: usize, pace: Pace, duration: Duration) -> Measured {
+        let run = Run::next();
         let before = Used::by(to.pid());
         let seen = self.generate(to, connections, pace, (run, duration));
         checked(to, Measured { seen, used: Used::by(to.pid()).since(before) })
@@ -130,7 +146,7 @@ fn checked(to: &Contestant, measured: Measured) -> Measured {
 fn wrk(to: &Contestant, connections: usize, seconds: u64, (requests, run): (&Path, Run)) -> Seen {
     let output = Command::new("wrk")
         .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-s"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/throughput/wrk.lua"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/rig/wrk.lua"))
         .arg(format!("http://{}", to.address))
         .arg("--")
         .arg(requests)

@@ -1,27 +1,18 @@
-//! What is posted: records of 1 KB, each of them unique, for 1,000 entity configurations. And what was there before.
+//! What is posted: unique records of a given size for 1,000 entity configurations, and the configuration that takes them.
 
 use std::path::Path;
-use std::sync::Arc;
-
-use futures_util::StreamExt as _;
-use streamgate::app::load_config;
-use streamgate::config::Overrides;
-use streamgate::domain::access::{Caller, OrganizationScope, Permission};
-use streamgate::domain::record::RecordCreated;
-use streamgate::intake::Intake;
-use streamgate::store::sqlite::SqliteStore;
-use streamgate::store::{Store as _, TraceContext};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The key that opens the gateways.
 const KEY: &str = "sg_benchmark-key-that-opens-only-this-benchmark";
 const ORGANIZATIONS: u32 = 10;
 const ENTITIES_EACH: u32 = 100;
 /// The created row, as a flow sends it.
-const DETAILS_BYTES: usize = 1_024;
+pub(crate) const DETAILS_BYTES: usize = 1_024;
 /// Record numbers of one run of a load are its own up to so many.
 const NUMBERS_PER_RUN: u64 = 1 << 28;
-/// Appends that wait at once while prior records are put in.
-const FILLING_AT_ONCE: usize = 2_048;
+/// Bytes of requests that are held ready: fewer configurations take part where records are large.
+const TEMPLATES_BYTES: usize = 32 << 20;
 
 /// How many entity configurations there are.
 pub(crate) const ENTITIES: u32 = ORGANIZATIONS * ENTITIES_EACH;
@@ -62,9 +53,10 @@ fn work_stream(number: u32) -> String {
 }
 
 /// Stands where the last twelve digits of a record's ID go.
-const ID: &str = "############";
+pub(crate) const ID: &str = "############";
 
-fn body(number: u32, details: &str) -> String {
+/// The body of a record for one of the entity configurations.
+pub(crate) fn body(number: u32, details: &str) -> String {
     let (organization, work_stream) = (organization(number % ORGANIZATIONS), work_stream(number % ORGANIZATIONS));
     let kind = number / ORGANIZATIONS;
     format!(
@@ -74,34 +66,35 @@ fn body(number: u32, details: &str) -> String {
     )
 }
 
-/// A row with members of every kind, filled up to its size.
-fn details(number: u32) -> String {
+/// A row of so many bytes: with members of every kind where there is room for them.
+fn details(number: u32, bytes: usize) -> String {
     let kind = number / ORGANIZATIONS;
-    let row = |description: &str| {
-        format!(
-            "{{\"@odata.etag\":\"W/\\\"1234567\\\"\",\"new_kind{kind}id\":\"00000000-0000-4000-8000-{ID}\",\
-             \"title\":\"Card payment declined twice\",\"ticketnumber\":\"CAS-01213-P8B3G0\",\"prioritycode\":2,\
-             \"statecode\":0,\"statuscode\":1,\"versionnumber\":9007199254740993,\"new_amount\":98.60000000000001,\
-             \"isescalated\":false,\"resolvebysla\":null,\"createdon\":\"2026-11-23T18:07:29Z\",\
-             \"modifiedon\":\"2026-11-23T18:07:29Z\",\"_ownerid_value\":\"5e1f0c9a-7b2d-ea11-a810-000d3a3be0a5\",\
-             \"_customerid_value\":\"7c2e9d54-41a8-ea11-a812-000d3a579c31\",\"description\":\"{description}\"}}"
-        )
-    };
-    let missing = DETAILS_BYTES.checked_sub(row("").len()).expect("a short row");
-    row(&"She tried it at the till and online. ".repeat(missing / 37 + 1)[..missing])
+    let start = format!(
+        "{{\"new_kind{kind}id\":\"00000000-0000-4000-8000-{ID}\",\"title\":\"Card payment declined twice\",\"statecode\":0,"
+    );
+    let every_kind = "\"@odata.etag\":\"W/\\\"1234567\\\"\",\"ticketnumber\":\"CAS-01213-P8B3G0\",\"prioritycode\":2,\
+         \"statuscode\":1,\"versionnumber\":9007199254740993,\"new_amount\":98.60000000000001,\
+         \"isescalated\":false,\"resolvebysla\":null,\"createdon\":\"2026-11-23T18:07:29Z\",\
+         \"modifiedon\":\"2026-11-23T18:07:29Z\",\"_ownerid_value\":\"5e1f0c9a-7b2d-ea11-a810-000d3a3be0a5\",\
+         \"_customerid_value\":\"7c2e9d54-41a8-ea11-a812-000d3a579c31\",";
+    let row = |middle: &str, description: &str| format!("{start}{middle}\"description\":\"{description}\"}}");
+    let room = bytes.checked_sub(row("", "").len()).expect("room for the short row");
+    let (middle, missing) = room.checked_sub(every_kind.len()).map_or(("", room), |left| (every_kind, left));
+    row(middle, &"She tried it at the till and online. ".repeat(missing / 37 + 1)[..missing])
 }
 
 /// A request with two places for its record's ID.
 pub(crate) struct Template([Vec<u8>; 3]);
 
 impl Template {
-    /// One for each entity configuration.
-    pub(crate) fn all() -> Vec<Self> {
-        (0..ENTITIES).map(Self::new).collect()
+    /// One for each entity configuration, or for as many as there is room for, with details of this size.
+    pub(crate) fn all(details_bytes: usize) -> Vec<Self> {
+        let room = u32::try_from(TEMPLATES_BYTES / details_bytes).unwrap_or(u32::MAX);
+        (0..ENTITIES.min(room)).map(|number| Self::new(number, details_bytes)).collect()
     }
 
-    fn new(number: u32) -> Self {
-        let body = body(number, &details(number));
+    fn new(number: u32, details_bytes: usize) -> Self {
+        let body = body(number, &details(number, details_bytes));
         let request = format!(
             "POST /api/v1/records HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -132,28 +125,19 @@ pub(crate) fn write_templates(templates: &[Template], file: &Path) {
     std::fs::write(file, text).expect("written");
 }
 
-/// Numbers that no other run of a load has.
-#[derive(Debug)]
-pub(crate) struct Runs(u64);
+/// Runs so far, of all loads. Number 0 is for what was there before.
+static RUNS: AtomicU64 = AtomicU64::new(0);
 
-impl Runs {
-    /// Number 0 is for what was there before.
-    pub(crate) const fn new() -> Self {
-        Self(0)
-    }
-
-    /// The next run.
-    pub(crate) const fn next(&mut self) -> Run {
-        self.0 += 1;
-        Run(self.0)
-    }
-}
-
-/// One run of a load.
+/// One run of a load, with record numbers that no other run has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run(u64);
 
 impl Run {
+    /// The next one.
+    pub(crate) fn next() -> Self {
+        Self(RUNS.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     /// The number of its first record.
     pub(crate) const fn first(self) -> u64 {
         self.0 * NUMBERS_PER_RUN
@@ -163,32 +147,4 @@ impl Run {
     pub(crate) fn prefix(self) -> String {
         format!("{:05x}", self.0)
     }
-}
-
-/// Puts so many records into a new store, through the engine itself. They are small: what counts is their keys.
-pub(crate) fn fill(config: &Path, data_dir: &Path, count: u64) {
-    let overrides = Overrides { data_dir: Some(data_dir.to_owned()), ..Overrides::default() };
-    let config = load_config(Some(config), &overrides).expect("a configuration");
-    let store = SqliteStore::open(data_dir, &config.process.store, &config.process.retention).expect("a store");
-    let intake = Intake::new(store.clone(), Arc::new(|| {}));
-    let caller = Caller {
-        credential: "bench".into(),
-        permissions: [Permission::RecordsWrite].into(),
-        organizations: OrganizationScope::All,
-    };
-    let catalog = &config.effective.catalog;
-    let bodies: Vec<_> = (0..ENTITIES).map(|number| body(number, "{\"statecode\":0}")).collect();
-    let appends = (0..count).zip(bodies.iter().cycle()).map(|(number, body)| {
-        let body = body.replacen(ID, &format!("{number:012x}"), 1);
-        let event = RecordCreated::parse(body.as_bytes()).expect("a record");
-        intake.accept(catalog, &caller, event, TraceContext::default())
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(async {
-        let mut answers = futures_util::stream::iter(appends).buffer_unordered(FILLING_AT_ONCE);
-        while let Some(answer) = answers.next().await {
-            answer.expect("accepted");
-        }
-        store.close().await;
-    });
 }

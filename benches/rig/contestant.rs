@@ -1,9 +1,12 @@
 //! What is compared: the same door on three engines, each in a process of its own, on the same core.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::machine::Cores;
 
@@ -52,12 +55,19 @@ pub(crate) struct Contestant {
     pub(crate) kind: Kind,
     /// Its public listener.
     pub(crate) address: SocketAddr,
+    /// Its second listener.
+    admin: SocketAddr,
     process: Child,
 }
 
 impl Contestant {
-    /// Starts it with the configuration in this folder.
+    /// Starts it with the configuration in this folder, and its data there too.
     pub(crate) fn start(kind: Kind, folder: &Path, cores: Option<Cores>) -> Self {
+        Self::start_on(kind, (&folder.join("streamgate.toml"), &folder.join(kind.name())), cores)
+    }
+
+    /// Starts it with this configuration on this data directory.
+    pub(crate) fn start_on(kind: Kind, (config, data_dir): (&Path, &Path), cores: Option<Cores>) -> Self {
         let (binary, arguments): (PathBuf, &[&str]) = match kind {
             Kind::Durable => (
                 real_binary().to_owned(),
@@ -77,9 +87,9 @@ impl Contestant {
         let mut process = command
             .args(arguments)
             .arg("--config")
-            .arg(folder.join("streamgate.toml"))
+            .arg(config)
             .arg("--data-dir")
-            .arg(folder.join(kind.name()))
+            .arg(data_dir)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -87,19 +97,57 @@ impl Contestant {
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its addresses");
         let said: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        let url = said["publicUrl"].as_str().expect("a URL");
-        let address = url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
-        Self { kind, address, process }
+        let address = |name: &str| {
+            let url = said[name].as_str().expect("a URL");
+            url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address")
+        };
+        Self { kind, address: address("publicUrl"), admin: address("adminUrl"), process }
+    }
+
+    /// The real binary on this data directory, and how long it took from there until it said that it takes records.
+    pub(crate) fn start_and_wait(at: (&Path, &Path), cores: Option<Cores>) -> (Self, Duration) {
+        let began = Instant::now();
+        let started = Self::start_on(Kind::Durable, at, cores);
+        while !started.is_ready() {
+            std::thread::yield_now();
+        }
+        (started, began.elapsed())
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut answer = String::new();
+        let asked = TcpStream::connect(self.admin).and_then(|mut stream| {
+            stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            stream.read_to_string(&mut answer)
+        });
+        asked.is_ok() && answer.starts_with("HTTP/1.1 200")
     }
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process ID");
+        kill_process(pid, signal).expect("its own child can be signalled");
+    }
+
+    /// Stops it in order, and waits until it has ended.
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::TERM);
+        self.process.wait().expect("it ends");
+    }
+
+    /// Ends it at once, as a crash would, whoever else may hold it meanwhile.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
 }
 
 impl Drop for Contestant {
     fn drop(&mut self) {
+        // Both fail where it has ended already.
         let _ended = self.process.kill();
         let _waited = self.process.wait();
     }
