@@ -21,10 +21,13 @@ pub mod clock;
 pub mod destination;
 pub mod dispatcher;
 pub mod fairness;
+pub mod hand;
 pub mod lane_memory;
 pub mod observer;
+pub mod pace;
 pub mod settling;
 pub mod threads;
+pub mod under_way;
 
 use std::sync::Arc;
 
