@@ -19,7 +19,7 @@ use crate::routing_queue::lanes::in_priority_groups;
 use crate::store::{LaneBacklog, LaneId, LeaseRequest, Leases, StoreError};
 
 /// So much longer than the longest try a lease lasts, for a store that is slow to record how the try ended.
-pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(60);
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(45);
 /// So much longer than its own timeout a try may take before it is broken off from outside.
 pub(super) const TRY_MARGIN: Duration = Duration::from_secs(5);
 /// While so many ended tries are not yet recorded, no more are started.

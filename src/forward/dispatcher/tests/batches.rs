@@ -263,6 +263,25 @@ async fn a_new_configuration_finds_nothing_in_hand() {
     assert_eq!(bench.store.count(DeliveryState::Accepted) + bench.store.count(DeliveryState::Delivering), 100 - seen);
 }
 
+#[tokio::test]
+async fn what_a_crash_left_on_lease_is_delivered_when_the_leases_end() {
+    let mut bench = batching(3);
+    bench.add(1..=40, 1);
+    bench.turn().await;
+    bench.turn().await;
+    bench.behave("hook", Behaviour::Hold);
+    bench.dispatcher.step().await;
+    assert!(bench.store.on_lease() >= 12);
+    bench.behave("hook", Behaviour::Take);
+    // kill -9: whatever the loop knew is gone.
+    bench.dispatcher = Dispatcher::new(bench.dispatcher.parts.clone());
+    bench.turn_until_idle().await;
+    assert!(bench.store.count(DeliveryState::Delivered) < 40);
+    bench.clock.pass(Duration::from_secs(120));
+    bench.turn_until_idle().await;
+    assert_eq!(bench.store.count(DeliveryState::Delivered), 40);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
