@@ -40,7 +40,7 @@ use dispatcher::{Dispatcher, Parts};
 use observer::{Observer, Unobserved};
 use threads::LoopHandle;
 
-/// Threads that deliver.
+/// The most threads that deliver. One where there is one processor: two would only take turns on it.
 const THREADS: usize = 2;
 
 /// Tells the forwarder that something new is pending. Cheap, never blocks; a lost nudge costs at most a second.
@@ -86,7 +86,8 @@ impl Forwarder {
     /// When the operating system gives no threads.
     pub fn start(self) -> std::io::Result<LoopHandle> {
         let parts = self.parts;
-        LoopHandle::start(("forward", THREADS), move |stopping| Dispatcher::new(parts.clone()).run(stopping))
+        let threads = std::thread::available_parallelism().map_or(THREADS, |processors| processors.get().min(THREADS));
+        LoopHandle::start(("forward", threads), move |stopping| Dispatcher::new(parts.clone()).run(stopping))
     }
 }
 

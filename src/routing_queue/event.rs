@@ -33,7 +33,7 @@ pub const BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json; charset=
 pub const PLAIN_MEDIA_TYPE: &str = "application/json";
 
 /// What an event has besides its record's details, about: so much is set aside for it beforehand.
-const FRAME_BYTES: usize = 1_280;
+pub const FRAME_BYTES: usize = 1_280;
 
 /// A stored record cannot be made an event. Another try would end the same.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,7 @@ impl Encoder {
         }
         let work_stream = self.0.get(&of).map_or(b"null".as_slice(), Vec::as_slice);
         let before = events.len();
+        // A batch has set it aside beforehand.
         events.reserve(record.details.as_bytes().len() + FRAME_BYTES);
         write(record, work_stream, events).inspect_err(|_| events.truncate(before))
     }

@@ -72,8 +72,12 @@ pub enum Written {
 
 impl BatchWriter {
     /// An empty batch that may have so many bytes. A single event that is larger still goes, alone.
-    pub fn new(max_bytes: usize) -> Self {
-        Self { events: vec![b'['], receipts: Sha256::new(), max_bytes }
+    ///
+    /// `about` says how many it will have, as far as is known: to set them aside at once spares copying while it grows.
+    pub fn new(max_bytes: usize, about: usize) -> Self {
+        let mut events = Vec::with_capacity(about.min(max_bytes));
+        events.push(b'[');
+        Self { events, receipts: Sha256::new(), max_bytes }
     }
 
     /// Writes the next event.
@@ -129,7 +133,7 @@ mod tests {
     }
 
     fn batch_of(numbers: &[u16], max_bytes: usize) -> (Delivery, usize) {
-        let (mut writer, mut encoder, mut written) = (BatchWriter::new(max_bytes), Encoder::default(), 0);
+        let (mut writer, mut encoder, mut written) = (BatchWriter::new(max_bytes, 0), Encoder::default(), 0);
         for number in numbers {
             match writer.write(&mut encoder, &record(*number), &catalog()).unwrap() {
                 Written::In => written += 1,
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_damaged_record_leaves_no_trace() {
-        let (mut writer, mut encoder) = (BatchWriter::new(usize::MAX), Encoder::default());
+        let (mut writer, mut encoder) = (BatchWriter::new(usize::MAX, 0), Encoder::default());
         let damaged = StoredRecord { details: RecordDetails::stored("{"), ..record(2) };
         assert!(writer.write(&mut encoder, &damaged, &catalog()).is_err());
         writer.write(&mut encoder, &record(1), &catalog()).unwrap();

@@ -81,7 +81,7 @@ fn a_backlog_comes_in_signed_batches_of_one_organization_in_order_and_byte_for_b
     setup.organizations[0].1 = ORGANIZATION.to_owned();
     setup.organizations[1].1 = OTHER_ORGANIZATION.to_owned();
     let gateway = TestGateway::start_with(&setup);
-    let details = |n: usize| format!("{{\"n\" : {n}, \"reading\":98.60000000000001,\"z\":1e400,\"a\":2}}");
+    let details = |n: usize| format!("{{\"n\" : {n}, \"reading\":98.60000000000001,\"z\":1E+2,\"a\":2}}");
     let mut posted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for n in 0..40 {
         let (organization, body) = if n % 4 == 3 {
@@ -144,8 +144,7 @@ fn one_poison_record_becomes_a_dead_letter_and_all_others_are_delivered() {
         if has_it { "422 Unprocessable Content" } else { "204 No Content" }
     });
     let gateway = TestGateway::start_with(&delivering_to(&receiver, 50));
-    let receipts: Vec<String> =
-        (0..40).map(|n| gateway.post(incident(&record_id(n), "{}")).text("receiptId")).collect();
+    let receipts: Vec<String> = (0..40).map(|n| gateway.post(nth_incident(n)).text("receiptId")).collect();
     for (n, receipt) in receipts.iter().enumerate() {
         let state = if n == 13 { "dead-lettered" } else { "delivered" };
         let status = gateway.wait_for_state(receipt, state);

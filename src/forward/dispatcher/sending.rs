@@ -15,6 +15,7 @@ use crate::forward::clock::Now;
 use crate::forward::destination::Destination;
 use crate::forward::under_way::Load;
 use crate::routing_queue::Delivery;
+use crate::routing_queue::event::FRAME_BYTES;
 use crate::routing_queue::message::{BatchWriter, Written};
 use crate::store::Leased;
 
@@ -113,7 +114,8 @@ impl Dispatcher {
         records: &mut Vec<Leased>,
         max_bytes: usize,
     ) -> (Option<Delivery>, usize, Vec<(Leased, Ended)>) {
-        let (mut writer, mut count, mut damaged) = (BatchWriter::new(max_bytes), 0, Vec::new());
+        let about = records.iter().map(|leased| leased.record.details.as_bytes().len() + FRAME_BYTES).sum();
+        let (mut writer, mut count, mut damaged) = (BatchWriter::new(max_bytes, about), 0, Vec::new());
         while let Some(leased) = records.get(count) {
             match writer.write(&mut self.encoder, &leased.record, &self.effective.catalog) {
                 Ok(Written::In) => count += 1,

@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 
 use super::outbound::{AddressPolicy, AddressRefused};
 use super::signature::Signer;
@@ -101,8 +101,8 @@ impl DeliveryClient {
             return Err(SetupError::NoTlsProvider);
         }
         let policy = AddressPolicy::new(allow_networks);
+        // No timeout of its own: `try_once` bounds everything up to the head of an answer, `drained` the rest.
         let client = Client::builder()
-            .timeout(timeout)
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -158,17 +158,17 @@ impl HttpRoutingQueue {
     /// meanwhile, which says nothing about the receiver.
     async fn send(&self, message: &Delivery) -> Result<Response, reqwest::Error> {
         let taken = self.may_be_idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |idle| idle.checked_sub(1));
-        match self.request(message).send().await {
+        match self.through.client.execute(self.request(message)).await {
             Err(fault) if taken.is_ok() && !fault.is_connect() && !fault.is_timeout() => {
                 tracing::debug!(routing_queue = %self.name, message = %message.id, "a pooled connection was stale");
-                self.request(message).send().await
+                self.through.client.execute(self.request(message)).await
             }
             answered => answered,
         }
     }
 
     /// Everything that leaves: the client itself adds only `host`, `content-length` and `accept`.
-    fn request(&self, message: &Delivery) -> reqwest::RequestBuilder {
+    fn request(&self, message: &Delivery) -> Request {
         let timestamp = Timestamp::now().seconds().to_string();
         let signature = self.signer.sign(&message.id, &timestamp, &message.body);
         let media_type = match message.content {
@@ -191,7 +191,10 @@ impl HttpRoutingQueue {
                 headers.insert(name, value);
             }
         }
-        self.through.client.post(self.url.clone()).headers(headers).body(message.body.clone())
+        let mut request = Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(message.body.clone().into());
+        request
     }
 
     /// What the answer's head means; see the table at the top of this file.
@@ -268,6 +271,9 @@ async fn drained(mut answer: Response) -> bool {
         || answer.content_length().is_some_and(|length| length > MAX_ANSWER_BYTES)
     {
         return false;
+    }
+    if answer.content_length() == Some(0) || answer.status() == StatusCode::NO_CONTENT {
+        return true;
     }
     let reading = async {
         let mut left = MAX_ANSWER_BYTES;
