@@ -125,13 +125,14 @@ fn main() {
     };
     // Whoever is loaded for the first time is slower.
     let _warmed: Seen = load(ceiling.address, Duration::from_millis(300));
+    let place = Place { plan: &plan, folder: folder.path(), cores, sink: &sink };
     for round in 0..plan.rounds {
         for mode in [Mode::Single, Mode::Batches] {
-            drain(&plan, (folder.path(), cores), &sink, mode, &mut figures);
+            drain(place, mode, &mut figures);
         }
         let at_ceiling = load(ceiling.address, plan.whole).rate();
         for mode in [Mode::Single, Mode::Batches] {
-            let seen = whole(&plan, (folder.path(), cores), &sink, mode, at_ceiling, &mut load, &mut figures);
+            let seen = whole(place, (mode, at_ceiling), &mut load, &mut figures);
             figures.whole[mode as usize].push(seen);
         }
         println!("round {} of {}", round + 1, plan.rounds);
@@ -139,8 +140,18 @@ fn main() {
     report(&figures, cores.is_some(), began.elapsed());
 }
 
+/// Where it is measured.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    plan: &'a Plan,
+    folder: &'a Path,
+    cores: Option<Cores>,
+    sink: &'a Sink,
+}
+
 /// Delivers a backlog, then has the plain client post as much.
-fn drain(plan: &Plan, (folder, cores): (&Path, Option<Cores>), sink: &Sink, mode: Mode, figures: &mut Figures) {
+fn drain(place: Place<'_>, mode: Mode, figures: &mut Figures) {
+    let Place { plan, folder, cores, sink } = place;
     let count = if mode == Mode::Single { plan.single_records } else { plan.batch_records };
     let data_dir = folder.join("drained");
     backlog::copy(&folder.join(mode.name()), &data_dir);
@@ -163,14 +174,12 @@ fn drain(plan: &Plan, (folder, cores): (&Path, Option<Cores>), sink: &Sink, mode
 
 /// Posts for a while, while everything is delivered.
 fn whole(
-    plan: &Plan,
-    (folder, cores): (&Path, Option<Cores>),
-    sink: &Sink,
-    mode: Mode,
-    ceiling: f64,
+    place: Place<'_>,
+    (mode, ceiling): (Mode, f64),
     load: &mut impl FnMut(std::net::SocketAddr, Duration) -> Seen,
     figures: &mut Figures,
 ) -> Whole {
+    let Place { plan, folder, cores, sink } = place;
     let data_dir = folder.join("whole");
     let gateway = Delivering::start(folder, mode, &data_dir, cores);
     load(gateway.public, plan.whole / 5);

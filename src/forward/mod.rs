@@ -40,7 +40,8 @@ use dispatcher::{Dispatcher, Parts};
 use observer::{Observer, Unobserved};
 use threads::LoopHandle;
 
-/// The most threads that deliver. One where there is one processor: two would only take turns on it.
+/// Threads that deliver. Two also where there is one processor: with as many threads as the door and the store together, the
+/// deliveries get the half of it that they need to keep up with what is accepted.
 const THREADS: usize = 2;
 
 /// Tells the forwarder that something new is pending. Cheap, never blocks; a lost nudge costs at most a second.
@@ -86,8 +87,7 @@ impl Forwarder {
     /// When the operating system gives no threads.
     pub fn start(self) -> std::io::Result<LoopHandle> {
         let parts = self.parts;
-        let threads = std::thread::available_parallelism().map_or(THREADS, |processors| processors.get().min(THREADS));
-        LoopHandle::start(("forward", threads), move |stopping| Dispatcher::new(parts.clone()).run(stopping))
+        LoopHandle::start(("forward", THREADS), move |stopping| Dispatcher::new(parts.clone()).run(stopping))
     }
 }
 

@@ -8,6 +8,7 @@
 //! * The two inbound headers that travel along are extension attributes: `traceparent` (CloudEvents' distributed
 //!   tracing extension) and `clienttrackingid`.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io::Write as _;
@@ -92,11 +93,12 @@ impl Encoder {
         catalog: &Catalog,
         events: &mut Vec<u8>,
     ) -> Result<(), NotEncodable> {
-        let of = (record.organization, record.work_stream);
-        if !self.0.contains_key(&of) {
-            self.0.insert(of, in_words(catalog.work_stream(&record.organization, &record.work_stream))?);
-        }
-        let work_stream = self.0.get(&of).map_or(b"null".as_slice(), Vec::as_slice);
+        let work_stream = match self.0.entry((record.organization, record.work_stream)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(in_words(catalog.work_stream(&record.organization, &record.work_stream))?)
+            }
+        };
         let before = events.len();
         // A batch has set it aside beforehand.
         events.reserve(record.details.as_bytes().len() + FRAME_BYTES);

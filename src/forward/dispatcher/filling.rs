@@ -56,13 +56,14 @@ impl Dispatcher {
     pub(super) async fn fill(&mut self, look: bool) -> usize {
         let now = self.parts.clock.now();
         if self.settling.failing() || self.settling.waiting() >= MAX_UNSETTLED {
+            self.look_again |= look;
             return 0;
         }
         let asked_for = std::mem::take(&mut self.look_again);
         let hungry = |(name, destination): (&RoutingQueueName, &Destination)| {
             destination.more && destination.hands.is_empty() && self.room_of(name, destination, now).places > 0
         };
-        let look = look || asked_for || self.destinations.iter().any(hungry);
+        let look = look || asked_for || self.look_is_due(now.instant) || self.destinations.iter().any(hungry);
         if look && self.lease_again.is_none_or(|again| again <= now.instant) {
             self.lease_again = None;
             self.looked_at = Some(now.instant);
@@ -194,14 +195,25 @@ impl Dispatcher {
                 .map(|(candidate, share)| self.lease(routing_queue, candidate, share * room.max_events, now));
             // Together, so that one write serves all of them.
             let answers = join_all(requests).await;
+            let mut failed = None;
             for ((mut candidate, share), leases) in asked.into_iter().zip(answers) {
-                let leases = leases?;
+                let leases = match leases {
+                    Ok(leases) => leases,
+                    Err(error) => {
+                        failed = Some(error);
+                        continue;
+                    }
+                };
                 let count = leases.leased.len();
                 wanted -= share.min(count.div_ceil(room.max_events));
                 candidate.load += share;
-                if self.take_in_hand(routing_queue, &candidate, leases, share * room.max_events, now) {
+                if self.take_in_hand(routing_queue, &candidate, (leases, share * room.max_events), now) {
                     left.push((candidate, 0));
                 }
+            }
+            // What the others got is in hand by now.
+            if let Some(error) = failed {
+                return Err(error);
             }
             candidates = left.into_iter().map(|(candidate, _)| candidate).collect();
         }
@@ -243,8 +255,7 @@ impl Dispatcher {
         &mut self,
         routing_queue: &RoutingQueueName,
         candidate: &Candidate,
-        leases: Leases,
-        asked: usize,
+        (leases, asked): (Leases, usize),
         now: Now,
     ) -> bool {
         let all = leases.leased.len() < asked;

@@ -202,7 +202,6 @@ impl Dispatcher {
             effective.mark_changed();
         };
         let ended = tokio::select! {
-            biased;
             ended = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => ended,
             () = nudged => return true,
             () = reconfigured => return true,
@@ -212,6 +211,13 @@ impl Dispatcher {
             self.take_in(ended);
         }
         false
+    }
+
+    /// Whether a look is due by itself. Tries that keep ending must not put it off.
+    fn look_is_due(&self, now: Instant) -> bool {
+        let Some(looked) = self.looked_at else { return true };
+        let since = now.saturating_duration_since(looked);
+        since >= TICK || (since >= NUDGE_PAUSE && self.next_look(now) <= NUDGE_PAUSE)
     }
 
     /// How long there will be nothing to look for, unless something happens.
