@@ -68,6 +68,7 @@ pub struct Metrics {
     repeats_with_other_details: Counter,
     delivery_tries: Family<TryLabels, Counter>,
     delivery_seconds: Family<RoutingQueueLabel, Histogram>,
+    delivered: Family<RoutingQueueLabel, Counter>,
     dead_lettered: Family<RoutingQueueLabel, Counter>,
     breaker_open: Family<RoutingQueueLabel, Gauge>,
     unconfigured: Gauge,
@@ -126,6 +127,7 @@ impl Metrics {
             repeats_with_other_details: Counter::default(),
             delivery_tries: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds_histogram),
+            delivered: Family::default(),
             dead_lettered: Family::default(),
             breaker_open: Family::default(),
             unconfigured: Gauge::default(),
@@ -172,6 +174,7 @@ impl Metrics {
     fn register_delivery(&self, registry: &mut Registry) {
         registry.register("delivery_tries", "Deliveries tried, by outcome", self.delivery_tries.clone());
         registry.register_with_unit("delivery", "Time of one try", Unit::Seconds, self.delivery_seconds.clone());
+        registry.register("records_delivered", "Records that destinations have taken", self.delivered.clone());
         registry.register("deliveries_given_up", "Records that became dead letters", self.dead_lettered.clone());
         registry.register("breaker_open", "1 while a routing queue is left alone", self.breaker_open.clone());
         registry.register(
@@ -237,6 +240,12 @@ impl Metrics {
         let routing_queue = routing_queue.to_owned();
         self.delivery_tries.get_or_create(&TryLabels { routing_queue: routing_queue.clone(), outcome }).inc();
         self.delivery_seconds.get_or_create(&RoutingQueueLabel { routing_queue }).observe(seconds);
+    }
+
+    /// A destination has taken so many records.
+    pub fn records_delivered(&self, routing_queue: &str, records: usize) {
+        let label = RoutingQueueLabel { routing_queue: routing_queue.to_owned() };
+        self.delivered.get_or_create(&label).inc_by(records as u64);
     }
 
     /// One record was given up.
@@ -308,6 +317,7 @@ mod tests {
         metrics.problem("malformed");
         metrics.request("/api/v1/records", 202, Duration::from_millis(3));
         metrics.delivery_tried("listener", "delivered", 0.2);
+        metrics.records_delivered("listener", 100);
         let store = Stats { pending: 7, ..Stats::default() };
         let moment = Moment {
             store,
@@ -323,6 +333,7 @@ mod tests {
             "streamgate_problems_total{code=\"malformed\"} 1",
             "streamgate_requests_total{route=\"/api/v1/records\",status=\"202\"} 1",
             "streamgate_delivery_tries_total{routing_queue=\"listener\",outcome=\"delivered\"} 1",
+            "streamgate_records_delivered_total{routing_queue=\"listener\"} 100",
             "streamgate_store_pending_records 7",
             "streamgate_subscriptions 3",
             "streamgate_config_reload_ok 0",

@@ -100,8 +100,9 @@ fn sign() -> Job {
     let record = DESK.stored(KB);
     let (stream, _) = DESK.stream(Rules::None);
     let body = event::encode(&record, Some(stream)).expect("an event");
-    let id = record.receipt.to_string();
+    let (id, seconds) = (record.receipt.to_string(), DESK.gate.now.seconds().to_string());
+    let signer = signature::Signer::new(&DESK.secrets);
     Box::new(move || {
-        black_box(signature::sign(&id, DESK.gate.now.seconds(), &body, &DESK.secrets));
+        black_box(signer.sign(&id, &seconds, &body));
     })
 }

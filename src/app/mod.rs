@@ -336,6 +336,10 @@ impl Observer for CountedDeliveries {
         self.0.delivery_tried(routing_queue, outcome.name(), seconds);
     }
 
+    fn delivered(&self, routing_queue: &str, records: usize) {
+        self.0.records_delivered(routing_queue, records);
+    }
+
     fn dead_lettered(&self, routing_queue: &str) {
         self.0.delivery_given_up(routing_queue);
     }

@@ -1,8 +1,8 @@
 //! `streamgate listen`: a receiver on this machine that checks what it gets and prints it, for integrators who want to
 //! see an event before they write a consumer.
 //!
-//! It answers 204 to an event whose signature is right and 401 to anything else, so that a wrong secret shows at the
-//! sender as well.
+//! It takes single events and batches. It answers 204 where the signature is right and 401 to anything else, so that a wrong
+//! secret shows at the sender as well.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub(super) struct ListenArgs {
 struct Receiver {
     secrets: Vec<WebhookSecret>,
     output: Output,
-    received: tokio::sync::mpsc::UnboundedSender<()>,
+    received: tokio::sync::mpsc::UnboundedSender<usize>,
 }
 
 pub(super) fn run(args: &ListenArgs, output: &Output) -> Result<Exit, Failure> {
@@ -77,8 +77,8 @@ pub(super) fn run(args: &ListenArgs, output: &Output) -> Result<Exit, Failure> {
         let handle = server.handle();
         actix_web::rt::spawn(async move {
             let mut events = 0;
-            while received.recv().await.is_some() {
-                events += 1;
+            while let Some(more) = received.recv().await {
+                events += more;
                 if count.is_some_and(|count| events >= count) {
                     handle.stop(true).await;
                 }
@@ -92,13 +92,13 @@ pub(super) fn run(args: &ListenArgs, output: &Output) -> Result<Exit, Failure> {
 async fn receive(request: HttpRequest, body: Bytes, receiver: web::Data<Receiver>) -> HttpResponse {
     match verified(request.headers(), &body, &receiver.secrets) {
         Ok(()) => match print(&body, request.headers(), receiver.output) {
-            Ok(()) => {
-                // The counter may be gone while the server stops; the event has been printed all the same.
-                let _counted = receiver.received.send(());
+            Ok(events) => {
+                // The counter may be gone while the server stops; they have been printed all the same.
+                let _counted = receiver.received.send(events);
                 HttpResponse::NoContent().finish()
             }
             Err(fault) => {
-                let _printed = receiver.output.note(format!("an event could not be printed: {}", fault.message));
+                let _printed = receiver.output.note(format!("a message could not be printed: {}", fault.message));
                 HttpResponse::ServiceUnavailable().finish()
             }
         },
@@ -121,18 +121,33 @@ fn verified(headers: &HeaderMap, body: &[u8], secrets: &[WebhookSecret]) -> Resu
     signed.verify(body, secrets, Timestamp::now()).map_err(|fault| fault.to_string())
 }
 
-/// The event as it came (`--json`), or laid out for a person with the record details on a line of their own.
-fn print(body: &[u8], headers: &HeaderMap, output: Output) -> Result<(), Failure> {
+/// Prints the events of a message: each as it came, on a line of its own (`--json`), or laid out for a person with the
+/// record details on a line of their own. Answers how many they were.
+fn print(body: &[u8], headers: &HeaderMap, output: Output) -> Result<usize, Failure> {
     let text = std::str::from_utf8(body)
-        .map_err(|fault| Failure::new(Exit::Refused, format!("the event is not UTF-8: {fault}")))?;
+        .map_err(|fault| Failure::new(Exit::Refused, format!("the message is not UTF-8: {fault}")))?;
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !header("content-type").starts_with("application/cloudevents-batch+json") {
+        print_event(text, "", output)?;
+        return Ok(1);
+    }
+    let events: Vec<&RawValue> = serde_json::from_str(text)
+        .map_err(|fault| Failure::new(Exit::Refused, format!("this is no batch of a gateway: {fault}")))?;
+    for (event, number) in events.iter().zip(1_usize..) {
+        let place = format!(" {number} of {} in {}", events.len(), printable(header("webhook-id")));
+        print_event(event.get(), &place, output)?;
+    }
+    Ok(events.len())
+}
+
+fn print_event(text: &str, place: &str, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return Ok(output.line(text)?);
     }
     let event: Event<'_> = serde_json::from_str(text)
         .map_err(|fault| Failure::new(Exit::Refused, format!("this is no event of a gateway: {fault}")))?;
-    let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    output.line(format!("{} {} (signature verified)", printable(&event.time), printable(&event.r#type)))?;
-    output.line(format!("  id       {}", printable(id)))?;
+    output.line(format!("{} {}{place} (signature verified)", printable(&event.time), printable(&event.r#type)))?;
+    output.line(format!("  id       {}", printable(&event.id)))?;
     output.line(format!("  subject  {}", printable(&event.subject)))?;
     output.line(format!("  source   {}", printable(&event.source)))?;
     output.line(format!("  route    {}", printable(event.data.route.get())))?;
@@ -142,6 +157,7 @@ fn print(body: &[u8], headers: &HeaderMap, output: Output) -> Result<(), Failure
 
 #[derive(serde::Deserialize)]
 struct Event<'a> {
+    id: String,
     r#type: String,
     source: String,
     subject: String,

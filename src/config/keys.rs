@@ -108,6 +108,8 @@ pub(super) const ROUTING_QUEUE: Keys = keys(
         "previous_secret_env",
         "allow_networks",
         "concurrency",
+        "batch_max_events",
+        "batch_max_bytes",
         "timeout_seconds",
     ],
 );

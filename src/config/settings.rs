@@ -253,10 +253,31 @@ pub struct HttpRoutingQueueSettings {
     pub secrets: Vec<WebhookSecret>,
     /// Networks that may be connected to although they are private or loopback.
     pub allow_networks: Vec<IpNet>,
-    /// Most deliveries at once.
+    /// Most requests at once.
     pub concurrency: NonZeroUsize,
+    /// How much one request may hold.
+    pub batch: BatchSettings,
     /// One try takes at most this long.
     pub timeout: Duration,
+}
+
+/// How much one request to a routing queue may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Most events; with one, requests hold a single event and not a batch.
+    pub max_events: NonZeroUsize,
+    /// Most bytes of a batch. An event that is larger by itself goes alone.
+    pub max_bytes: usize,
+}
+
+impl BatchSettings {
+    /// One event a request.
+    pub const SINGLE: Self = Self { max_events: NonZeroUsize::MIN, max_bytes: 1 << 20 };
+
+    /// Whether requests hold batches.
+    pub fn wanted(&self) -> bool {
+        self.max_events.get() > 1
+    }
 }
 
 /// A Standard Webhooks signing secret.

@@ -1,4 +1,4 @@
-//! One try to deliver one record, and what follows from how it ended.
+//! One try to deliver one message, and what follows for its records from how it ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use super::observer::TryOutcome;
 use crate::config::Effective;
 use crate::config::settings::DeliverySettings;
 use crate::domain::catalog::RoutingQueueName;
-use crate::domain::ids::{OrganizationId, ReceiptId};
+use crate::domain::ids::OrganizationId;
 use crate::domain::time::Timestamp;
 use crate::routing_queue::event::{self, NotEncodable};
 use crate::routing_queue::{Delivery, DeliveryError, RoutingQueue};
-use crate::store::{LaneId, LeaseToken, Leased, Outcome, StoredRecord};
+use crate::store::{Leased, Outcome, StoredRecord};
 
 /// What the forwarder remembers of a try under way.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Attempt {
     /// Where to.
     pub routing_queue: RoutingQueueName,
@@ -25,38 +25,10 @@ pub struct Attempt {
     pub incarnation: u64,
     /// Whether it is the breaker's probe.
     pub probe: bool,
-    /// Whose record.
+    /// Whose records.
     pub organization: OrganizationId,
-    /// Its lane.
-    pub lane: LaneId,
-    /// Its receipt.
-    pub receipt: ReceiptId,
-    /// Proof of the lease.
-    pub token: LeaseToken,
-    /// When the lease ends.
-    pub until: Timestamp,
-    /// Which try it is, from 1.
-    pub number: u32,
-    /// When the record was accepted.
-    pub accepted_at: Timestamp,
-}
-
-impl Attempt {
-    /// The attempt that this lease is for.
-    pub fn of(leased: &Leased, routing_queue: &RoutingQueueName, incarnation: u64, probe: bool) -> Self {
-        Self {
-            routing_queue: routing_queue.clone(),
-            incarnation,
-            probe,
-            organization: leased.record.organization,
-            lane: leased.lane,
-            receipt: leased.record.receipt,
-            token: leased.token,
-            until: leased.until,
-            number: leased.attempt,
-            accepted_at: leased.record.accepted_at,
-        }
-    }
+    /// What the message holds, in its order.
+    pub records: Vec<Leased>,
 }
 
 /// How a try ended.
@@ -69,6 +41,16 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// The record never left.
+    pub fn damaged(fault: NotEncodable) -> Self {
+        Self { result: Err(fault.into()), seconds: 0.0 }
+    }
+
+    /// The code of the try failed.
+    pub const fn panicked() -> Self {
+        Self { result: Err(Failure::Panicked), seconds: 0.0 }
+    }
+
     /// How it is counted.
     pub fn counted(&self) -> TryOutcome {
         match &self.result {
@@ -108,37 +90,35 @@ pub enum Failure {
     Panicked,
 }
 
-/// Encodes the record and hands it over, once. `limit` guards against a routing queue that does not bound itself.
+/// Encodes one record and hands it over, once. `limit` guards against a routing queue that does not bound itself.
 pub async fn deliver(
     client: Arc<dyn RoutingQueue>,
     record: StoredRecord,
     effective: Arc<Effective>,
     limit: Duration,
 ) -> Ended {
+    let work_stream = effective.catalog.work_stream(&record.organization, &record.work_stream);
+    match event::encode(&record, work_stream) {
+        Ok(body) => hand_over(client, Delivery::event(record.receipt, body, &record.trace), limit).await,
+        Err(damaged) => Ended { result: Err(damaged.into()), seconds: 0.0 },
+    }
+}
+
+/// Hands a message over, once; `limit` as for [`deliver`].
+pub async fn hand_over(client: Arc<dyn RoutingQueue>, message: Delivery, limit: Duration) -> Ended {
     let begun = Instant::now();
-    let result = match encode(record, &effective) {
-        Ok(delivery) => match tokio::time::timeout(limit, client.deliver(delivery)).await {
-            Ok(answered) => answered.map_err(Failure::from),
-            Err(_) => Err(Failure::Delivery(DeliveryError::Temporary {
-                reason: format!("no answer within {limit:?}"),
-                retry_after: None,
-                destination_down: true,
-            })),
-        },
-        Err(damaged) => Err(damaged.into()),
+    let result = match tokio::time::timeout(limit, client.deliver(message)).await {
+        Ok(answered) => answered.map_err(Failure::from),
+        Err(_) => Err(Failure::Delivery(DeliveryError::Temporary {
+            reason: format!("no answer within {limit:?}"),
+            retry_after: None,
+            destination_down: true,
+        })),
     };
     Ended { result, seconds: begun.elapsed().as_secs_f64() }
 }
 
-fn encode(record: StoredRecord, effective: &Effective) -> Result<Delivery, NotEncodable> {
-    let work_stream = effective.catalog.work_stream(&record.organization, &record.work_stream);
-    let body = event::encode(&record, work_stream)?;
-    let trace = record.trace;
-    let (traceparent, client_tracking_id) = (trace.traceparent, trace.client_tracking_id);
-    Ok(Delivery { id: record.receipt, body, traceparent, client_tracking_id })
-}
-
-/// What becomes of the record: delivered, tried again, or given up. A record is given up at once where another try would
+/// What becomes of a record: delivered, tried again, or given up. A record is given up at once where another try would
 /// end the same, else after the configured number of tries or at the configured age; always after at least one try.
 ///
 /// `number` says which try it was, from 1, and `since` from when on the age counts.
@@ -148,22 +128,50 @@ pub fn outcome(
     settings: &DeliverySettings,
     now: Now,
 ) -> Outcome {
+    outcome_after(pause(number, result, settings), (number, since), result, settings, now)
+}
+
+/// The same for every record of a message. One pause counts for all that are tried again, so that they come back together.
+pub fn outcomes(
+    records: &[Leased],
+    result: &Result<(), Failure>,
+    settings: &DeliverySettings,
+    now: Now,
+) -> Vec<Outcome> {
+    let most = records.iter().map(|leased| leased.attempt).max().unwrap_or(1);
+    let pause = pause(most, result, settings);
+    let of = |leased: &Leased| (leased.attempt, leased.record.accepted_at);
+    records.iter().map(|leased| outcome_after(pause, of(leased), result, settings, now)).collect()
+}
+
+/// How long to wait before the next try, should there be one.
+fn pause(number: u32, result: &Result<(), Failure>, settings: &DeliverySettings) -> Duration {
+    let asked = match result {
+        Ok(()) => return Duration::ZERO,
+        Err(Failure::Delivery(DeliveryError::Temporary { retry_after, .. })) => *retry_after,
+        Err(Failure::Delivery(_) | Failure::Damaged(_) | Failure::Panicked) => None,
+    };
+    backoff::pause(settings, number, asked, backoff::random())
+}
+
+fn outcome_after(
+    pause: Duration,
+    (number, since): (u32, Timestamp),
+    result: &Result<(), Failure>,
+    settings: &DeliverySettings,
+    now: Now,
+) -> Outcome {
     let Err(failure) = result else { return Outcome::Delivered };
     let error = failure.to_string();
-    let asked = match failure {
-        Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_) => {
-            return Outcome::DeadLettered { reason: error };
-        }
-        Failure::Delivery(DeliveryError::Temporary { retry_after, .. }) => *retry_after,
-        Failure::Delivery(DeliveryError::Gone { .. }) | Failure::Panicked => None,
-    };
+    if matches!(failure, Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_)) {
+        return Outcome::DeadLettered { reason: error };
+    }
     if number >= settings.max_attempts {
         return Outcome::DeadLettered { reason: format!("{error}; given up after {number} tries") };
     }
     if now.steady.since(since) >= settings.give_up_after {
         return Outcome::DeadLettered { reason: format!("{error}; given up since the record is too old") };
     }
-    let pause = backoff::pause(settings, number, asked, backoff::random());
     Outcome::Retry { due: now.wall.after(pause), error }
 }
 

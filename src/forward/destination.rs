@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::breaker::Breaker;
+use super::hand::Hand;
+use super::pace::Pace;
 use crate::config::settings::{HttpRoutingQueueSettings, RoutingQueues};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::OrganizationId;
@@ -37,6 +39,12 @@ pub struct Destination {
     pub served_last: Option<OrganizationId>,
     /// Grows with each rebuild, so that a try from before says nothing about what came after.
     pub incarnation: u64,
+    /// What is on lease and waits for a place. Never dropped with records in it: they would wait for their leases to end.
+    pub hands: BTreeMap<OrganizationId, Hand>,
+    /// How far ahead of its places it is leased for.
+    pub pace: Pace,
+    /// Whether the latest look left something behind that is due.
+    pub more: bool,
     client: Client,
 }
 
@@ -52,6 +60,12 @@ impl Destination {
             Client::Ready(client) => Some(client),
             Client::Failed { .. } => None,
         }
+    }
+
+    /// How many messages are in hand.
+    pub fn messages_in_hand(&self) -> usize {
+        let max_events = self.settings.batch.max_events.get();
+        self.hands.values().map(|hand| hand.messages(max_events)).sum()
     }
 
     fn stands(&self, settings: &HttpRoutingQueueSettings, now: Instant) -> bool {
@@ -95,6 +109,9 @@ impl Destinations {
                 breaker: Breaker::default(),
                 served_last: None,
                 incarnation: self.incarnations,
+                hands: BTreeMap::new(),
+                pace: Pace::default(),
+                more: false,
                 client,
             };
             self.by_name.insert(name.clone(), destination);
@@ -114,8 +131,19 @@ impl Destinations {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Destination> {
-        self.by_name.values()
+    pub fn iter(&self) -> impl Iterator<Item = (&RoutingQueueName, &Destination)> {
+        self.by_name.iter()
+    }
+
+    /// All of them, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&RoutingQueueName, &mut Destination)> {
+        self.by_name.iter_mut()
+    }
+
+    /// Whether a client that could not be made is to be tried again by now.
+    pub fn setup_is_due(&self, now: Instant) -> bool {
+        let due = |destination: &Destination| matches!(destination.client, Client::Failed { again } if again <= now);
+        self.by_name.values().any(due)
     }
 }
 
@@ -159,7 +187,7 @@ mod tests {
         let mut destinations = destinations(false);
         let configured = configured(&[("a", "http://a/")]);
         destinations.refresh(&configured, now);
-        assert!(destinations.iter().all(|destination| destination.client().is_none()));
+        assert!(destinations.iter().all(|(_, destination)| destination.client().is_none()));
         let first = incarnation(&destinations, "a");
         destinations.refresh(&configured, now + SETUP_PAUSE / 2);
         assert_eq!(incarnation(&destinations, "a"), first);

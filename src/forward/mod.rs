@@ -21,10 +21,13 @@ pub mod clock;
 pub mod destination;
 pub mod dispatcher;
 pub mod fairness;
+pub mod hand;
 pub mod lane_memory;
 pub mod observer;
+pub mod pace;
 pub mod settling;
 pub mod threads;
+pub mod under_way;
 
 use std::sync::Arc;
 
@@ -37,7 +40,8 @@ use dispatcher::{Dispatcher, Parts};
 use observer::{Observer, Unobserved};
 use threads::LoopHandle;
 
-/// Threads that deliver.
+/// Threads that deliver. Two also where there is one processor: with as many threads as the door and the store together, the
+/// deliveries get the half of it that they need to keep up with what is accepted.
 const THREADS: usize = 2;
 
 /// Tells the forwarder that something new is pending. Cheap, never blocks; a lost nudge costs at most a second.

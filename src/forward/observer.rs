@@ -29,6 +29,9 @@ pub trait Observer: Send + Sync + 'static {
     /// One try ended, after this many seconds.
     fn tried(&self, _routing_queue: &str, _outcome: TryOutcome, _seconds: f64) {}
 
+    /// The destination has so many more records.
+    fn delivered(&self, _routing_queue: &str, _records: usize) {}
+
     /// A record was given up.
     fn dead_lettered(&self, _routing_queue: &str) {}
 

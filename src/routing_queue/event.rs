@@ -8,16 +8,17 @@
 //! * The two inbound headers that travel along are extension attributes: `traceparent` (CloudEvents' distributed
 //!   tracing extension) and `clienttrackingid`.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::catalog::{DistributionMode, Presence, WorkStream};
-use crate::domain::ids::{LogicalName, OrganizationId, ReceiptId, RecordId, WorkStreamId};
-use crate::domain::routing::Route;
-use crate::domain::time::Timestamp;
+use crate::domain::catalog::{Catalog, DistributionMode, Presence, WorkStream};
+use crate::domain::ids::{OrganizationId, WorkStreamId};
 use crate::store::StoredRecord;
 
 /// The `type` of every event.
@@ -26,44 +27,19 @@ pub const EVENT_TYPE: &str = "streamgate.record.created.v1";
 /// The media type of an event in structured mode.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
-/// The media type of the same text for receivers that take other types for something binary: flows are such.
+/// The media type of a batch: a JSON array of events.
+pub const BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json; charset=utf-8";
+
+/// The media type of an event for receivers that take other types for something binary: flows are such.
 pub const PLAIN_MEDIA_TYPE: &str = "application/json";
+
+/// What an event has besides its record's details, about: so much is set aside for it beforehand.
+pub const FRAME_BYTES: usize = 1_280;
 
 /// A stored record cannot be made an event. Another try would end the same.
 #[derive(Debug, thiserror::Error)]
 #[error("the stored record cannot be made an event: {0}")]
 pub struct NotEncodable(#[from] serde_json::Error);
-
-#[derive(Serialize)]
-struct Event<'a> {
-    specversion: &'static str,
-    id: ReceiptId,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    source: String,
-    subject: String,
-    time: Timestamp,
-    datacontenttype: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clienttrackingid: Option<&'a str>,
-    data: Data<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Data<'a> {
-    organization_id: OrganizationId,
-    work_stream_id: WorkStreamId,
-    entity_logical_name: &'a LogicalName,
-    entity_set_name: &'a LogicalName,
-    record_id: RecordId,
-    relationship_name: &'a LogicalName,
-    record_details: &'a RawValue,
-    route: &'a Route,
-    work_stream: Option<Distribution<'a>>,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,30 +68,87 @@ impl<'a> From<&'a WorkStream> for Distribution<'a> {
 /// # Errors
 /// [`NotEncodable`] when the stored details are not JSON any more, which only damage can do.
 pub fn encode(record: &StoredRecord, work_stream: Option<&WorkStream>) -> Result<Bytes, NotEncodable> {
-    let record_details: &RawValue = serde_json::from_slice(record.details.as_bytes())?;
-    let event = Event {
-        specversion: "1.0",
-        id: record.receipt,
-        kind: EVENT_TYPE,
-        source: format!("/organizations/{}/work-streams/{}", record.organization, record.work_stream),
-        subject: format!("{}({})", record.entity_set_name, record.record_id),
-        time: record.accepted_at,
-        datacontenttype: "application/json",
-        traceparent: record.trace.traceparent.as_deref(),
-        clienttrackingid: record.trace.client_tracking_id.as_deref(),
-        data: Data {
-            organization_id: record.organization,
-            work_stream_id: record.work_stream,
-            entity_logical_name: &record.entity_logical_name,
-            entity_set_name: &record.entity_set_name,
-            record_id: record.record_id,
-            relationship_name: &record.relationship_name,
-            record_details,
-            route: &record.route,
-            work_stream: work_stream.map(Distribution::from),
-        },
-    };
-    Ok(serde_json::to_vec(&event)?.into())
+    let mut event = Vec::with_capacity(record.details.as_bytes().len() + FRAME_BYTES);
+    write(record, &in_words(work_stream)?, &mut event)?;
+    Ok(event.into())
+}
+
+/// How a work stream's work is distributed, as it stands in an event.
+fn in_words(work_stream: Option<&WorkStream>) -> Result<Vec<u8>, NotEncodable> {
+    Ok(serde_json::to_vec(&work_stream.map(Distribution::from))?)
+}
+
+/// Encodes many records of one catalog: what the catalog adds to an event is made once for each work stream.
+#[derive(Debug, Default)]
+pub struct Encoder(HashMap<(OrganizationId, WorkStreamId), Vec<u8>>);
+
+impl Encoder {
+    /// Writes a record's event behind what is there already; nothing where that fails.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn write(
+        &mut self,
+        record: &StoredRecord,
+        catalog: &Catalog,
+        events: &mut Vec<u8>,
+    ) -> Result<(), NotEncodable> {
+        let work_stream = match self.0.entry((record.organization, record.work_stream)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(in_words(catalog.work_stream(&record.organization, &record.work_stream))?)
+            }
+        };
+        let before = events.len();
+        // A batch has set it aside beforehand.
+        events.reserve(record.details.as_bytes().len() + FRAME_BYTES);
+        write(record, work_stream, events).inspect_err(|_| events.truncate(before))
+    }
+
+    /// Forgets what another catalog said.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Writes an event, member by member. GUIDs, logical names, moments and receipts hold nothing that JSON would escape;
+/// whatever else comes from outside goes through the serializer.
+fn write(record: &StoredRecord, work_stream: &[u8], event: &mut Vec<u8>) -> Result<(), NotEncodable> {
+    // Only to be sure that it is JSON, and one value: the bytes go out as they are.
+    let details: &RawValue = serde_json::from_slice(record.details.as_bytes())?;
+    let StoredRecord { receipt, organization, work_stream: stream, entity_set_name, record_id, .. } = record;
+    print(event, format_args!(r#"{{"specversion":"1.0","id":"{receipt}","type":"{EVENT_TYPE}","#))?;
+    print(event, format_args!(r#""source":"/organizations/{organization}/work-streams/{stream}","#))?;
+    print(event, format_args!(r#""subject":"{entity_set_name}({record_id})","time":"{}","#, record.accepted_at))?;
+    event.extend_from_slice(br#""datacontenttype":"application/json","#);
+    for (name, value) in
+        [("traceparent", &record.trace.traceparent), ("clienttrackingid", &record.trace.client_tracking_id)]
+    {
+        if let Some(value) = value {
+            print(event, format_args!("\"{name}\":"))?;
+            serde_json::to_writer(&mut *event, value)?;
+            event.push(b',');
+        }
+    }
+    print(event, format_args!(r#""data":{{"organizationId":"{organization}","workStreamId":"{stream}","#))?;
+    print(
+        event,
+        format_args!(
+            r#""entityLogicalName":"{}","entitySetName":"{entity_set_name}","recordId":"{record_id}","relationshipName":"{}","recordDetails":"#,
+            record.entity_logical_name, record.relationship_name
+        ),
+    )?;
+    event.extend_from_slice(details.get().as_bytes());
+    event.extend_from_slice(br#","route":"#);
+    serde_json::to_writer(&mut *event, &record.route)?;
+    event.extend_from_slice(br#","workStream":"#);
+    event.extend_from_slice(work_stream);
+    event.extend_from_slice(b"}}");
+    Ok(())
+}
+
+fn print(event: &mut Vec<u8>, what: fmt::Arguments<'_>) -> Result<(), NotEncodable> {
+    event.write_fmt(what).map_err(|fault| NotEncodable(serde_json::Error::io(fault)))
 }
 
 #[cfg(test)]
@@ -181,6 +214,23 @@ mod tests {
         for damaged in ["{\"a\":", "", "{} {}", "\u{0}"] {
             let record = crate::store::StoredRecord { details: RecordDetails::stored(damaged), ..samples::record(1) };
             assert!(encode(&record, None).is_err(), "{damaged:?}");
+            let mut events = b"[".to_vec();
+            let catalog = Catalog::new(1, vec![samples::organization(1, "hook")]);
+            assert!(Encoder::default().write(&record, &catalog, &mut events).is_err(), "{damaged:?}");
+            assert_eq!(events, b"[", "nothing is left of it");
         }
+    }
+
+    #[test]
+    fn many_at_once_are_encoded_as_each_alone() {
+        let catalog = Catalog::new(1, vec![samples::organization(1, "hook")]);
+        let elsewhere = crate::store::StoredRecord { organization: samples::organization_id(2), ..samples::record(3) };
+        let (mut encoder, mut events, mut expected) = (Encoder::default(), Vec::new(), Vec::new());
+        for record in [samples::record(1), samples::record(2), elsewhere] {
+            encoder.write(&record, &catalog, &mut events).unwrap();
+            let work_stream = catalog.work_stream(&record.organization, &record.work_stream);
+            expected.extend_from_slice(&encode(&record, work_stream).unwrap());
+        }
+        assert_eq!(events, expected);
     }
 }

@@ -7,6 +7,7 @@
 pub mod event;
 pub mod http;
 pub mod lanes;
+pub mod message;
 pub mod outbound;
 pub mod pull;
 pub mod retry_after;
@@ -17,29 +18,15 @@ pub(crate) mod testing;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::domain::ids::ReceiptId;
+pub use self::message::{Content, Delivery};
 
 /// A destination that records are delivered to.
 pub trait RoutingQueue: Send + Sync + 'static {
-    /// Hands one event over, and says what became of it. Bounded in time by the implementation; dropping the future
-    /// abandons the try, which the consumer may nevertheless have seen.
-    fn deliver(&self, event: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>>;
-}
-
-/// One event, encoded, on its way.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// The event's ID: the same on every try.
-    pub id: ReceiptId,
-    /// The CloudEvent as JSON.
-    pub body: Bytes,
-    /// W3C `traceparent` to carry along.
-    pub traceparent: Option<String>,
-    /// `x-ms-client-tracking-id` to carry along.
-    pub client_tracking_id: Option<String>,
+    /// Hands one message over, and says what became of it: of all events in it, where it is a batch. Bounded in time by
+    /// the implementation; dropping the future abandons the try, which the consumer may nevertheless have seen.
+    fn deliver(&self, message: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>>;
 }
 
 /// Why a try did not deliver.

@@ -19,28 +19,51 @@ pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 const VERSION: &str = "v1,";
 
-/// The `webhook-signature` header: one `v1,<base64>` for each secret, separated by blanks.
-pub fn sign(id: &str, timestamp_seconds: i64, body: &[u8], secrets: &[WebhookSecret]) -> String {
-    let timestamp = timestamp_seconds.to_string();
-    let signatures: Vec<String> = secrets
-        .iter()
-        .map(|secret| {
-            let digest = keyed(secret, id, &timestamp, body).finalize().into_bytes();
-            format!("{VERSION}{}", STANDARD.encode(digest))
-        })
-        .collect();
-    signatures.join(" ")
+/// The signing secrets of one destination, with the part of HMAC that depends on them alone done beforehand.
+#[derive(Clone)]
+pub struct Signer(Vec<Hmac<Sha256>>);
+
+impl Signer {
+    /// Signs with each of these.
+    pub fn new(secrets: &[WebhookSecret]) -> Self {
+        Self(secrets.iter().map(keyed).collect())
+    }
+
+    /// The `webhook-signature` header: one `v1,<base64>` for each secret, separated by blanks.
+    pub fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
+        let mut signatures = String::with_capacity(self.0.len() * 48);
+        for keyed in &self.0 {
+            if !signatures.is_empty() {
+                signatures.push(' ');
+            }
+            signatures.push_str(VERSION);
+            STANDARD.encode_string(over(keyed, id, timestamp, body).finalize().into_bytes(), &mut signatures);
+        }
+        signatures
+    }
 }
 
-/// HMAC-SHA256 over the signed text.
-fn keyed(secret: &WebhookSecret, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
+impl std::fmt::Debug for Signer {
+    /// Never the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer(…)")
+    }
+}
+
+/// HMAC-SHA256 with this key, over nothing yet.
+fn keyed(secret: &WebhookSecret) -> Hmac<Sha256> {
     // A secret has at most 64 bytes, SHA-256's block, and HMAC pads shorter keys with zeros up to the block (RFC 2104):
     // padding here needs no fallible constructor.
     let mut block = [0_u8; 64];
     for (slot, byte) in block.iter_mut().zip(secret.key()) {
         *slot = *byte;
     }
-    let mut mac = Hmac::<Sha256>::new((&block).into());
+    Hmac::<Sha256>::new((&block).into())
+}
+
+/// HMAC-SHA256 over the signed text.
+fn over(keyed: &Hmac<Sha256>, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
+    let mut mac = keyed.clone();
     for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
         mac.update(part);
     }
@@ -93,7 +116,9 @@ impl SignedHeaders<'_> {
         let fits = self.signature.split(' ').filter_map(|one| one.strip_prefix(VERSION)).any(|encoded| {
             let Ok(given) = STANDARD.decode(encoded) else { return false };
             // `verify_slice` compares in constant time. The text as received is what was signed.
-            secrets.iter().any(|secret| keyed(secret, self.id, self.timestamp, body).verify_slice(&given).is_ok())
+            secrets
+                .iter()
+                .any(|secret| over(&keyed(secret), self.id, self.timestamp, body).verify_slice(&given).is_ok())
         });
         if fits { Ok(()) } else { Err(NotVerified::NoMatch) }
     }
@@ -112,6 +137,10 @@ mod tests {
 
     fn secret(text: &str) -> WebhookSecret {
         WebhookSecret::parse(text).unwrap()
+    }
+
+    fn sign(id: &str, seconds: i64, body: &[u8], secrets: &[WebhookSecret]) -> String {
+        Signer::new(secrets).sign(id, &seconds.to_string(), body)
     }
 
     fn verify(signature: &str, body: &[u8], now_seconds: i64) -> Result<(), NotVerified> {

@@ -4,6 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use streamgate::config::settings::WebhookSecret;
+use streamgate::routing_queue::signature::Signer;
+
 use crate::lifecycle::Receiver;
 use crate::support::gateway::{KEY, ORGANIZATION, Setup, TestGateway, write_configuration};
 use crate::support::process::Process;
@@ -186,16 +189,56 @@ fn listen_prints_verified_events_and_refuses_others() {
     let forged = [("webhook-id", "x"), ("webhook-timestamp", "1"), ("webhook-signature", "v1,AAAA")];
     assert_eq!(exchange(address, &request("POST", "/", &forged, body)).status, 401);
 
-    let key =
-        streamgate::config::settings::WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
+    let key = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
     let now = streamgate::domain::time::Timestamp::now().seconds();
-    let signature = streamgate::routing_queue::signature::sign("x", now, body, &[key]);
+    let signature = Signer::new(&[key]).sign("x", &now.to_string(), body);
     let now = now.to_string();
     let signed = [("webhook-id", "x"), ("webhook-timestamp", now.as_str()), ("webhook-signature", signature.as_str())];
     assert_eq!(exchange(address, &request("POST", "/", &signed, body)).status, 204);
     let output = listening.wait_with_output().expect("ended");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stdout, [&body[..], b"\n"].concat());
+}
+
+#[test]
+fn listen_prints_each_event_of_a_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("written");
+    let mut listening = streamgate()
+        .args(["listen", "--listen", "127.0.0.1:0", "--count", "2", "--secret-file"])
+        .arg(&secret)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut notes = BufReader::new(listening.stderr.take().expect("its notes")).lines();
+    let first = notes.next().expect("a line").expect("text");
+    let address = first.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+    let address = address.parse().expect("an address");
+    let event = |id: &str| {
+        format!(
+            r#"{{"id":"{id}","type":"t","source":"s","subject":"u","time":"n","data":{{"route":{{}},"recordDetails":{{"a":1e400}}}}}}"#
+        )
+    };
+    let body = format!("[{},{}]", event("one"), event("two"));
+    let key = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
+    let now = streamgate::domain::time::Timestamp::now().seconds().to_string();
+    let signature = Signer::new(&[key]).sign("batch_x", &now, body.as_bytes());
+    let headers = [
+        ("content-type", "application/cloudevents-batch+json; charset=utf-8"),
+        ("webhook-id", "batch_x"),
+        ("webhook-timestamp", now.as_str()),
+        ("webhook-signature", signature.as_str()),
+    ];
+    assert_eq!(exchange(address, &request("POST", "/", &headers, b"[]")).status, 401);
+    assert_eq!(exchange(address, &request("POST", "/", &headers, body.as_bytes())).status, 204);
+    let output = listening.wait_with_output().expect("ended");
+    assert_eq!(output.status.code(), Some(0), "two events are two");
+    let printed = text(&output.stdout);
+    for line in ["n t 1 of 2 in batch_x (signature verified)", "  id       two", "  details  {\"a\":1e400}"] {
+        assert!(printed.contains(line), "{line} is not in\n{printed}");
+    }
 }
 
 #[test]

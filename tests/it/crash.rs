@@ -14,6 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::lifecycle::Receiver;
 use crate::support::gateway::{KEY, Setup, write_configuration};
 use crate::support::process::Process;
 use crate::support::raw::request;
@@ -100,6 +101,65 @@ fn d1_no_accepted_record_is_lost_to_kill_9() {
     let (noted, missing) = lost_after_kills(10, None);
     assert!(noted > 500, "only {noted} receipts were noted");
     assert_eq!(missing, 0, "of {noted} receipts");
+}
+
+/// kill -9 while batches go out: every noted record has reached the receiver or is still to be delivered, and none was given
+/// up. (Those whose leases a kill left behind are delivered when these end: the forwarder's own tests have a clock for that.)
+#[test]
+fn d1_kill_9_in_the_middle_of_batches_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a folder");
+    let noted: PathBuf = outside.path().join("receipts");
+    let receiver = Receiver::start();
+    let mut setup = Setup::default();
+    setup.process.push_str(&receiver.routing_queue());
+    setup.process.push_str("batch_max_events = 20\n");
+    setup.organizations[0].1 =
+        setup.organizations[0].1.replacen("[organization]", "[organization]\nrouting_queue = \"receiver\"", 1);
+    write_configuration(folder.path(), &setup);
+    let (next, mut seen, mut largest) = (&AtomicUsize::new(0), BTreeSet::new(), 0);
+    let mut look = |(_, body): (Vec<(String, String)>, Vec<u8>)| {
+        let events: Vec<serde_json::Value> = serde_json::from_slice(&body).expect("a batch");
+        largest = largest.max(events.len());
+        seen.extend(events.iter().filter_map(|event| event["id"].as_str().map(str::to_owned)));
+    };
+    for round in 0..6 {
+        let gateway = Process::start(folder.path(), None);
+        let address = gateway.public;
+        let (stop, done, noted) = (&AtomicBool::new(false), &AtomicUsize::new(0), &noted);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(move || load(address, next, noted, stop, done));
+            }
+            // Each round strikes after another number of deliveries.
+            for _ in 0..(30 + 17 * round) {
+                look(receiver.events.recv_timeout(Duration::from_secs(30)).expect("another batch"));
+            }
+            gateway.kill();
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+    let receipts: BTreeSet<String> =
+        std::fs::read_to_string(&noted).expect("readable").lines().map(str::to_owned).collect();
+    assert!(receipts.len() > 100, "only {} receipts were noted", receipts.len());
+    let gateway = Process::start(folder.path(), None);
+    let state = |receipt: &str| {
+        let path = format!("/api/v1/receipts/{receipt}");
+        let asked = request("GET", &path, &[("X-Api-Key", KEY)], b"");
+        try_exchange(gateway.public, &asked).expect("an answer")["state"].as_str().unwrap_or("none").to_owned()
+    };
+    // First the states, then what was received by then: what is delivered has been received before.
+    let states: Vec<(&String, String)> = receipts.iter().map(|receipt| (receipt, state(receipt))).collect();
+    receiver.events.try_iter().for_each(&mut look);
+    for (receipt, state) in states {
+        match state.as_str() {
+            "delivered" => assert!(seen.contains(receipt), "{receipt} counts as delivered and never was"),
+            "accepted" | "delivering" => {}
+            other => panic!("{receipt} is {other}"),
+        }
+    }
+    assert!(largest > 1, "no batch was one");
+    gateway.kill();
 }
 
 #[test]

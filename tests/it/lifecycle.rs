@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use streamgate::config::settings::WebhookSecret;
 use streamgate::domain::time::Timestamp;
@@ -14,32 +14,41 @@ use crate::support::gateway::{KEY, ORGANIZATION, Setup, TestGateway};
 use crate::support::raw::{Connection, exchange, request};
 use crate::support::records::{incident, nth_incident, record_id};
 
-/// A receiver that answers every event with 204 and passes it on to the test.
+/// A receiver that answers every request and passes it on to the test.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     pub(crate) events: mpsc::Receiver<Event>,
 }
 
 impl Receiver {
+    /// One that takes everything.
     pub(crate) fn start() -> Self {
+        Self::answering(|_| "204 No Content")
+    }
+
+    /// One that answers a request with the status line that this says.
+    pub(crate) fn answering(decide: impl Fn(&Event) -> &'static str + Send + Sync + 'static) -> Self {
+        let decide = Arc::new(decide);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (sender, events) = mpsc::channel();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                let sender = sender.clone();
+                let (sender, decide) = (sender.clone(), Arc::clone(&decide));
                 std::thread::spawn(move || {
                     let mut bytes = Vec::new();
                     let mut buffer = [0; 8_192];
                     while let Ok(read @ 1..) = stream.read(&mut buffer) {
                         bytes.extend_from_slice(&buffer[..read]);
                         while let Some((event, rest)) = whole_request(&bytes) {
+                            let status = decide(&event);
                             if sender.send(event).is_err() {
                                 return;
                             }
                             bytes = rest;
-                            let _answered = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+                            let length = if status.starts_with("204") { "" } else { "content-length: 0\r\n" };
+                            let _answered = stream.write_all(format!("HTTP/1.1 {status}\r\n{length}\r\n").as_bytes());
                         }
                     }
                 });
@@ -57,7 +66,8 @@ impl Receiver {
     }
 }
 
-type Event = (Vec<(String, String)>, Vec<u8>);
+/// The header fields, with names in lower case, and the body.
+pub(crate) type Event = (Vec<(String, String)>, Vec<u8>);
 
 /// The first whole request in the bytes, and what is left.
 fn whole_request(bytes: &[u8]) -> Option<(Event, Vec<u8>)> {

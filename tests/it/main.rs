@@ -9,6 +9,7 @@ mod support;
 
 mod administration;
 mod administration_commands;
+mod batches;
 mod catalogue;
 mod command_line;
 mod connector;

@@ -16,7 +16,7 @@ use reqwest::Url;
 use crate::config::keys;
 use crate::config::raw::{Field, Table};
 use crate::config::secret::{SecretPlace, SecretSource};
-use crate::config::settings::{HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret};
+use crate::config::settings::{BatchSettings, HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::excerpt;
 
@@ -26,6 +26,7 @@ pub(super) struct Draft<'a> {
     url: Url,
     allow_networks: Vec<IpNet>,
     concurrency: NonZeroUsize,
+    batch: BatchSettings,
     timeout: Duration,
     /// Newest first.
     pub(super) secrets: Vec<SecretSource<'a>>,
@@ -34,8 +35,8 @@ pub(super) struct Draft<'a> {
 impl Draft<'_> {
     /// The routing queue with these secrets.
     pub(super) fn with_secrets(self, secrets: Vec<WebhookSecret>) -> HttpRoutingQueueSettings {
-        let Self { url, allow_networks, concurrency, timeout, secrets: _ } = self;
-        HttpRoutingQueueSettings { url, secrets, allow_networks, concurrency, timeout }
+        let Self { url, allow_networks, concurrency, batch, timeout, secrets: _ } = self;
+        HttpRoutingQueueSettings { url, secrets, allow_networks, concurrency, batch, timeout }
     }
 }
 
@@ -65,15 +66,27 @@ fn routing_queue<'a>(table: &Table<'a>, data_dir: &Path) -> Option<Draft<'a>> {
     let allow_networks = allow_networks(table);
     let url = url(table, &allow_networks);
     let concurrency = table.integer("concurrency", 1..=1_024).and_then(NonZeroUsize::new);
+    let batch = batch(table);
     let timeout = table.duration("timeout_seconds", Duration::from_secs(1), 0.01..=300.0);
     let secrets = secrets(table, data_dir);
     Some(Draft {
         url: url?,
         allow_networks,
         concurrency: concurrency.or(NonZeroUsize::new(16))?,
+        batch,
         timeout: timeout.unwrap_or(Duration::from_secs(15)),
         secrets,
     })
+}
+
+fn batch(table: &Table<'_>) -> BatchSettings {
+    let default = BatchSettings::SINGLE;
+    let max_events = table.integer("batch_max_events", 1..=1_000).and_then(NonZeroUsize::new);
+    let max_bytes = table.integer("batch_max_bytes", 16 * 1_024..=16 * 1_024 * 1_024);
+    BatchSettings {
+        max_events: max_events.unwrap_or(default.max_events),
+        max_bytes: max_bytes.unwrap_or(default.max_bytes),
+    }
 }
 
 /// Checks `[subscriptions]`.

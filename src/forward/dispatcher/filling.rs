@@ -1,57 +1,88 @@
-//! The leasing half of a turn: what is due goes to its destination, in fair shares, as far as there is room.
+//! The leasing half of a turn: what is due comes into the hand of its destination, in fair shares, as far as there is room.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dispatcher, TaskEnd, UnderWay};
+use futures_util::future::join_all;
+
+use super::Dispatcher;
 use crate::domain::catalog::{Organization, RoutingQueueName};
 use crate::domain::ids::OrganizationId;
-use crate::forward::attempt::{self, Attempt};
 use crate::forward::breaker::Allowance;
 use crate::forward::clock::Now;
+use crate::forward::destination::Destination;
 use crate::forward::fairness;
+use crate::forward::hand::HAND_TIME;
 use crate::forward::settling::STORE_PAUSE;
 use crate::routing_queue::lanes::in_priority_groups;
-use crate::store::{LaneBacklog, LaneId, LeaseRequest, Leased, Leases};
+use crate::store::{LaneBacklog, LaneId, LeaseRequest, Leases, StoreError};
 
 /// So much longer than the longest try a lease lasts, for a store that is slow to record how the try ended.
-const LEASE_MARGIN: Duration = Duration::from_secs(60);
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(45);
 /// So much longer than its own timeout a try may take before it is broken off from outside.
-const TRY_MARGIN: Duration = Duration::from_secs(5);
+pub(super) const TRY_MARGIN: Duration = Duration::from_secs(5);
 /// While so many ended tries are not yet recorded, no more are started.
-const MAX_UNSETTLED: usize = 1_024;
+const MAX_UNSETTLED: usize = 4_096;
 
 /// An organization that may have something due for a destination.
 struct Candidate {
     organization: OrganizationId,
     /// Its lanes in the order in which they are emptied.
     groups: Vec<Vec<LaneId>>,
-    under_way: usize,
+    /// What was pending in each of its lanes, before anybody is asked for it.
+    pending: Vec<(LaneId, u64)>,
+    /// Messages under way and in hand.
+    load: usize,
 }
 
 /// Lanes that may have something due, by destination and organization.
 type Due<'a> = BTreeMap<RoutingQueueName, BTreeMap<OrganizationId, Vec<&'a LaneBacklog>>>;
 
+/// What one destination may be leased for.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// Requests that it takes now.
+    pub(super) places: usize,
+    /// The most events of each.
+    pub(super) max_events: usize,
+    /// Whether the next one is the breaker's probe: a single event, for a failure is to cost no more attempts than that.
+    pub(super) probe: bool,
+}
+
 impl Dispatcher {
-    /// Leases and starts what is due and has room. Answers how many tries it started.
-    pub(super) async fn fill(&mut self) -> usize {
+    /// Leases what is due and has room, where there is reason to look, and starts what is in hand. Answers how many tries
+    /// it started.
+    pub(super) async fn fill(&mut self, look: bool) -> usize {
         let now = self.parts.clock.now();
-        if self.lease_again.is_some_and(|again| again > now.instant) {
-            return 0;
-        }
-        self.lease_again = None;
         if self.settling.failing() || self.settling.waiting() >= MAX_UNSETTLED {
+            self.look_again |= look;
             return 0;
         }
-        let backlog = self.parts.store.lanes();
-        let pending: HashMap<LaneId, u64> = backlog.iter().map(|lane| (lane.id, lane.pending)).collect();
-        let mut started = 0;
-        for (routing_queue, organizations) in self.due(&backlog, now) {
-            let candidates = self.candidates(&routing_queue, organizations);
-            started += self.fill_destination(&routing_queue, candidates, &pending, now).await;
+        let asked_for = std::mem::take(&mut self.look_again);
+        let hungry = |(name, destination): (&RoutingQueueName, &Destination)| {
+            destination.more && destination.hands.is_empty() && self.room_of(name, destination, now).places > 0
+        };
+        let look = look || asked_for || self.look_is_due(now.instant) || self.destinations.iter().any(hungry);
+        if look && self.lease_again.is_none_or(|again| again <= now.instant) {
+            self.lease_again = None;
+            self.looked_at = Some(now.instant);
+            self.look(now).await;
         }
-        started
+        self.start_from_hands(now)
+    }
+
+    /// Looks through the lanes, and leases what there is room for.
+    async fn look(&mut self, now: Now) {
+        self.give_back_stale(now);
+        let backlog = self.parts.store.lanes();
+        for (routing_queue, organizations) in self.due(&backlog, now) {
+            if let Err(error) = self.lease_for(&routing_queue, organizations, now).await {
+                tracing::warn!(fault = &error as &dyn std::error::Error, "the store could not lease records");
+                self.lease_again = Some(now.instant + STORE_PAUSE);
+                return;
+            }
+        }
     }
 
     /// Sorts the lanes that may have something due by where they lead, as of the current configuration.
@@ -94,127 +125,149 @@ impl Dispatcher {
         self.parts.observer.unconfigured(records);
     }
 
+    /// What a destination takes now.
+    pub(super) fn room_of(&self, routing_queue: &RoutingQueueName, destination: &Destination, now: Now) -> Room {
+        let none = Room { places: 0, max_events: 1, probe: false };
+        if destination.client().is_none() {
+            return none;
+        }
+        match destination.breaker.allowance(now.instant) {
+            Allowance::All => {
+                let under_way = self.under_way.load(routing_queue).map_or(0, |load| load.requests);
+                let places = destination.settings.concurrency.get().saturating_sub(under_way);
+                Room { places, max_events: destination.settings.batch.max_events.get(), probe: false }
+            }
+            Allowance::Probe => Room { places: 1, max_events: 1, probe: true },
+            Allowance::Nothing(_) => none,
+        }
+    }
+
+    /// The organizations to lease from, of those that may have something due.
     fn candidates(
         &self,
         routing_queue: &RoutingQueueName,
         organizations: BTreeMap<OrganizationId, Vec<&LaneBacklog>>,
+        room: Room,
     ) -> Vec<Candidate> {
-        let mut under_way: HashMap<OrganizationId, usize> = HashMap::new();
-        for one in self.under_way.values().filter(|one| one.attempt.routing_queue == *routing_queue) {
-            *under_way.entry(one.attempt.organization).or_default() += 1;
-        }
+        let load = self.under_way.load(routing_queue);
+        let hands = self.destinations.get(routing_queue).map(|destination| &destination.hands);
         let candidate = |(id, lanes): (OrganizationId, Vec<&LaneBacklog>)| {
             let organization = self.effective.catalog.organization(&id)?;
+            let (requests, records) = load.map_or((0, 0), |load| (load.of(&id), load.records_of(&id)));
+            let hand = hands.and_then(|hands| hands.get(&id));
+            let in_hand = hand.map_or(0, |hand| hand.records());
+            let pending: Vec<(LaneId, u64)> = lanes.iter().map(|lane| (lane.id, lane.pending)).collect();
+            // A batch that could not leave before another is back gathers where it is, unless it would be full.
+            let untaken = pending.iter().map(|(_, pending)| pending).sum::<u64>().saturating_sub(records as u64);
+            if room.max_events > 1 && requests > 0 && untaken < room.max_events as u64 {
+                return None;
+            }
             let groups = in_priority_groups(organization, lanes.iter().map(|lane| (&lane.lane.queue, lane.id)));
-            let under_way = under_way.get(&id).copied().unwrap_or(0);
-            Some(Candidate { organization: id, groups, under_way })
+            let in_hand = in_hand.div_ceil(room.max_events);
+            Some(Candidate { organization: id, groups, pending, load: requests + in_hand })
         };
         organizations.into_iter().filter_map(candidate).collect()
     }
 
-    /// How many tries a destination takes now, and whether it would be the breaker's probe.
-    fn room(&self, routing_queue: &RoutingQueueName, now: Now) -> (usize, bool) {
-        let Some(destination) = self.destinations.get(routing_queue) else { return (0, false) };
-        if destination.client().is_none() {
-            return (0, false);
-        }
-        match destination.breaker.allowance(now.instant) {
-            Allowance::All => (destination.settings.concurrency.get().saturating_sub(self.load(routing_queue)), false),
-            Allowance::Probe => (1, true),
-            Allowance::Nothing(_) => (0, false),
-        }
-    }
-
-    /// Fills one destination: round after round of fair shares, until it is full or nothing is due for it.
-    async fn fill_destination(
+    /// Leases for one destination: round after round of fair shares, until it has enough or nothing is due for it.
+    async fn lease_for(
         &mut self,
         routing_queue: &RoutingQueueName,
-        mut candidates: Vec<Candidate>,
-        pending: &HashMap<LaneId, u64>,
+        organizations: BTreeMap<OrganizationId, Vec<&LaneBacklog>>,
         now: Now,
-    ) -> usize {
-        let mut started = 0;
-        loop {
-            let (room, probe) = self.room(routing_queue, now);
-            if room == 0 || candidates.is_empty() {
-                return started;
-            }
-            let last = self.destinations.get(routing_queue).and_then(|destination| destination.served_last);
-            candidates = fairness::in_turn(candidates, last, |candidate| candidate.organization);
-            let loads: Vec<usize> = candidates.iter().map(|candidate| candidate.under_way).collect();
-            let shares = fairness::shares(&loads, room);
-            let mut left = Vec::with_capacity(candidates.len());
-            for (mut candidate, share) in candidates.into_iter().zip(shares) {
-                if share == 0 {
-                    left.push(candidate);
-                    continue;
-                }
-                let Some(leases) = self.lease(routing_queue, &candidate, share, now).await else { return started };
-                let count = leases.leased.len();
-                if count > 0 {
-                    self.served(routing_queue, candidate.organization);
-                }
-                if count < share {
-                    // That was all that is due in these lanes.
-                    for lane in candidate.groups.iter().flatten() {
-                        let pending = pending.get(lane).copied().unwrap_or(0);
-                        self.memory.fell_quiet(*lane, pending, leases.next_due, now);
-                    }
-                } else {
-                    candidate.under_way += count;
-                    left.push(candidate);
-                }
-                leases.leased.into_iter().for_each(|leased| self.start(routing_queue, leased, probe));
-                started += count;
-            }
-            candidates = left;
+    ) -> Result<(), StoreError> {
+        let Some(destination) = self.destinations.get(routing_queue) else { return Ok(()) };
+        let room = self.room_of(routing_queue, destination, now);
+        if room.places == 0 {
+            return Ok(());
         }
+        let last = destination.served_last;
+        let mut candidates = self.candidates(routing_queue, organizations, room);
+        let mut wanted = self.wanted(routing_queue, room, now);
+        while wanted > 0 && !candidates.is_empty() {
+            candidates = fairness::in_turn(candidates, last, |candidate| candidate.organization);
+            let loads: Vec<usize> = candidates.iter().map(|candidate| candidate.load).collect();
+            let shares = fairness::shares(&loads, wanted);
+            let (asked, mut left): (Vec<_>, Vec<_>) =
+                candidates.into_iter().zip(shares).partition(|(_, share)| *share > 0);
+            let requests = asked
+                .iter()
+                .map(|(candidate, share)| self.lease(routing_queue, candidate, share * room.max_events, now));
+            // Together, so that one write serves all of them.
+            let answers = join_all(requests).await;
+            let mut failed = None;
+            for ((mut candidate, share), leases) in asked.into_iter().zip(answers) {
+                let leases = match leases {
+                    Ok(leases) => leases,
+                    Err(error) => {
+                        failed = Some(error);
+                        continue;
+                    }
+                };
+                let count = leases.leased.len();
+                wanted -= share.min(count.div_ceil(room.max_events));
+                candidate.load += share;
+                if self.take_in_hand(routing_queue, &candidate, (leases, share * room.max_events), now) {
+                    left.push((candidate, 0));
+                }
+            }
+            // What the others got is in hand by now.
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            candidates = left.into_iter().map(|(candidate, _)| candidate).collect();
+        }
+        if let Some(destination) = self.destinations.get_mut(routing_queue) {
+            destination.more = !candidates.is_empty();
+        }
+        Ok(())
     }
 
-    /// Leases from one organization; `None` when the store failed, which ends the turn.
-    async fn lease(
+    /// How many messages to lease for a destination with room.
+    fn wanted(&mut self, routing_queue: &RoutingQueueName, room: Room, now: Now) -> usize {
+        let Some(destination) = self.destinations.get_mut(routing_queue) else { return 0 };
+        let in_hand = destination.messages_in_hand();
+        if room.probe {
+            return room.places.saturating_sub(in_hand);
+        }
+        let ahead = if destination.more && in_hand == 0 {
+            destination.pace.next_page(room.places * room.max_events, now.instant)
+        } else {
+            destination.pace.ahead()
+        };
+        (room.places + ahead / room.max_events).saturating_sub(in_hand)
+    }
+
+    fn lease(
+        &self,
+        routing_queue: &RoutingQueueName,
+        candidate: &Candidate,
+        max: usize,
+        now: Now,
+    ) -> impl Future<Output = Result<Leases, StoreError>> + Send + use<'_> {
+        let timeout = self.destinations.get(routing_queue).map(|it| it.settings.timeout).unwrap_or_default();
+        let duration = timeout + TRY_MARGIN + HAND_TIME + LEASE_MARGIN;
+        self.parts.store.lease(LeaseRequest { groups: candidate.groups.clone(), max, now: now.wall, duration })
+    }
+
+    /// Takes what was leased in hand. Answers whether there may be more.
+    fn take_in_hand(
         &mut self,
         routing_queue: &RoutingQueueName,
         candidate: &Candidate,
-        share: usize,
+        (leases, asked): (Leases, usize),
         now: Now,
-    ) -> Option<Leases> {
-        let timeout = self.destinations.get(routing_queue)?.settings.timeout;
-        let request = LeaseRequest {
-            groups: candidate.groups.clone(),
-            max: share,
-            now: now.wall,
-            duration: timeout + TRY_MARGIN + LEASE_MARGIN,
-        };
-        match self.parts.store.lease(request).await {
-            Ok(leases) => Some(leases),
-            Err(error) => {
-                tracing::warn!(fault = &error as &dyn std::error::Error, "the store could not lease records");
-                self.lease_again = Some(now.instant + STORE_PAUSE);
-                None
+    ) -> bool {
+        let all = leases.leased.len() < asked;
+        if all {
+            for (lane, pending) in &candidate.pending {
+                self.memory.fell_quiet(*lane, *pending, leases.next_due, now);
             }
         }
-    }
-
-    fn served(&mut self, routing_queue: &RoutingQueueName, organization: OrganizationId) {
-        if let Some(destination) = self.destinations.get_mut(routing_queue) {
-            destination.served_last = Some(organization);
+        if let Some(destination) = self.destinations.get_mut(routing_queue).filter(|_| !leases.leased.is_empty()) {
+            self.groups.sort(leases.leased, destination.hands.entry(candidate.organization).or_default());
         }
-    }
-
-    /// Starts one try.
-    fn start(&mut self, routing_queue: &RoutingQueueName, leased: Leased, probe: bool) {
-        let Some(destination) = self.destinations.get_mut(routing_queue) else { return };
-        let Some(client) = destination.client().cloned() else { return };
-        if probe {
-            destination.breaker.probe_begun();
-            self.parts.observer.breaker(routing_queue.as_str(), destination.breaker.state());
-        }
-        let attempt = Attempt::of(&leased, routing_queue, destination.incarnation, probe);
-        let limit = destination.settings.timeout + TRY_MARGIN;
-        let trying = attempt::deliver(client, leased.record, Arc::clone(&self.effective), limit);
-        let task = self.tasks.spawn(async move { TaskEnd::Tried(trying.await) });
-        self.under_way.insert(task.id(), UnderWay { attempt, task });
+        !all
     }
 }
 

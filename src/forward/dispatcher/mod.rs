@@ -1,34 +1,39 @@
 //! The loop that owns everything: what is due is leased, tried and settled.
 //!
 //! [`Dispatcher::step`] turns it once by hand, [`Dispatcher::finish`] waits for what a turn began; [`Dispatcher::run`]
-//! does both for ever. What is under way is never counted but read off the list of attempts, so no count can go wrong.
+//! does both for ever. A turn *looks* for what is due, lane by lane, and leases it by the page ([`filling`]), then starts a
+//! request for each free place from what is in hand ([`sending`]). Most turns of a busy loop only take in what ended
+//! ([`concluding`]) and start the next from hand: nothing is asked of the store for that.
 
+mod concluding;
 mod filling;
+mod sending;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 
 use super::Nudge;
-use super::attempt::{self, Attempt, Ended, Failure};
+use super::attempt::Ended;
 use super::breaker::{Allowance, BreakerState};
-use super::clock::{Clock, Now};
+use super::clock::Clock;
 use super::destination::{Connect, Destinations};
+use super::hand::Groups;
 use super::lane_memory::LaneMemory;
 use super::observer::Observer;
 use super::settling::{Settling, Unsettled};
 use super::threads::{Stopping, grace_of_stop};
+use super::under_way::UnderWay;
 use crate::config::Effective;
-use crate::domain::catalog::RoutingQueueName;
+use crate::routing_queue::event::Encoder;
 use crate::store::{Outcome, Settled, Store, StoreError};
 
-/// The loop turns at least this often.
+/// The loop looks at least this often.
 const TICK: Duration = Duration::from_secs(1);
-/// Nudges are heeded at most this often while there is nothing to do for them.
-const IDLE_TURN: Duration = Duration::from_millis(2);
+/// Nudges are heeded at most this often, so that a flood of single records is leased by the page, too.
+const NUDGE_PAUSE: Duration = Duration::from_millis(2);
 /// How long a stop tries to tell the store what became of the tries.
 const SETTLE_GRACE: Duration = Duration::from_secs(3);
 
@@ -54,19 +59,19 @@ pub struct Dispatcher {
     parts: Parts,
     effective: Arc<Effective>,
     destinations: Destinations,
+    encoder: Encoder,
     memory: LaneMemory,
+    groups: Groups,
     tasks: JoinSet<TaskEnd>,
-    under_way: HashMap<Id, UnderWay>,
+    under_way: UnderWay,
     settling: Settling,
     settling_task: Option<Id>,
+    /// Something happened that only a look can answer to.
+    look_again: bool,
+    looked_at: Option<Instant>,
     /// After a lease failed: when the store is asked again.
     lease_again: Option<Instant>,
     unconfigured: u64,
-}
-
-struct UnderWay {
-    attempt: Attempt,
-    task: AbortHandle,
 }
 
 /// What a task brings back.
@@ -82,11 +87,15 @@ impl Dispatcher {
         let mut dispatcher = Self {
             destinations: Destinations::new(Arc::clone(&parts.connect)),
             effective,
+            encoder: Encoder::default(),
             memory: LaneMemory::default(),
+            groups: Groups::default(),
             tasks: JoinSet::new(),
-            under_way: HashMap::new(),
+            under_way: UnderWay::default(),
             settling: Settling::default(),
             settling_task: None,
+            look_again: false,
+            looked_at: None,
             lease_again: None,
             unconfigured: 0,
             parts,
@@ -97,40 +106,53 @@ impl Dispatcher {
 
     /// Turns until `stopping` holds a grace period, or until nobody can stop it any more.
     pub async fn run(mut self, mut stopping: Stopping) {
+        let mut look = true;
         loop {
-            let leased = self.step().await;
-            tokio::select! {
+            self.turn(look).await;
+            look = tokio::select! {
                 biased;
                 grace = grace_of_stop(&mut stopping) => return self.stop(grace).await,
-                () = self.wake(leased == 0) => {}
+                look = self.wake() => look,
             }
         }
     }
 
-    /// One turn: takes in what ended, follows the configuration, settles, leases and starts what is due. Answers how
-    /// many tries it started.
+    /// One turn that looks. Answers how many tries it started.
     pub async fn step(&mut self) -> usize {
+        self.turn(true).await
+    }
+
+    /// One turn: takes in what ended, follows the configuration, settles, leases (where it looks) and starts what is due
+    /// and has room. Answers how many tries it started.
+    async fn turn(&mut self, look: bool) -> usize {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.take_in(ended);
         }
-        if self.parts.effective.has_changed().unwrap_or(false) {
+        let changed = self.parts.effective.has_changed().unwrap_or(false);
+        if changed {
             self.effective = self.parts.effective.borrow_and_update().clone();
+            self.give_back_all();
+            self.encoder.clear();
+            self.groups.clear();
             self.memory.clear();
         }
-        self.refresh();
-        self.settle();
-        self.fill().await
+        if changed || self.destinations.setup_is_due(self.parts.clock.now().instant) {
+            self.refresh();
+        }
+        let more_to_come = self.destinations.iter().any(|(_, destination)| !destination.hands.is_empty());
+        self.settle(more_to_come);
+        self.fill(look || changed).await
     }
 
     /// Waits until every try has ended and the store knows of it. Starts nothing.
     pub async fn finish(&mut self) {
         loop {
-            self.settle();
+            self.settle(false);
             match (self.tasks.join_next_with_id().await, self.settling.again()) {
                 (Some(ended), _) => self.take_in(ended),
                 (None, Some(again)) => {
                     let pause = again.saturating_duration_since(self.parts.clock.now().instant);
-                    tokio::time::sleep(pause.max(IDLE_TURN)).await;
+                    tokio::time::sleep(pause.max(NUDGE_PAUSE)).await;
                 }
                 (None, None) => return,
             }
@@ -139,16 +161,19 @@ impl Dispatcher {
 
     /// Waits for what is under way, at most `grace`, and gives the rest back.
     async fn stop(&mut self, grace: Duration) {
-        if tokio::time::timeout(grace, self.finish()).await.is_ok() {
-            return;
-        }
-        let now = self.parts.clock.now();
+        self.give_back_all();
+        let ended = tokio::time::timeout(grace, self.finish()).await.is_ok();
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.take_in(ended);
         }
-        for (_, UnderWay { attempt, task }) in self.under_way.drain() {
-            task.abort();
-            self.settling.add(Unsettled::of(&attempt, Outcome::Released, now));
+        // A batch that was refused meanwhile has left its halves.
+        self.give_back_all();
+        let now = self.parts.clock.now();
+        for leased in self.under_way.abort_all().flat_map(|attempt| attempt.records) {
+            self.settling.add(Unsettled::of(&leased, Outcome::Released, now), now);
+        }
+        if ended && self.settling.waiting() == 0 {
+            return;
         }
         if tokio::time::timeout(SETTLE_GRACE, self.finish()).await.is_err() {
             let left = self.settling.waiting();
@@ -156,13 +181,16 @@ impl Dispatcher {
         }
     }
 
-    /// Waits until there may be something to do. `idle` says that the last turn found nothing.
-    async fn wake(&mut self, idle: bool) {
-        let pause = self.pause();
+    /// Waits until there may be something to do. Answers whether that needs a look.
+    async fn wake(&mut self) -> bool {
+        let now = self.parts.clock.now().instant;
+        let deadline = self.next_look(now);
+        let settle_at = self.settling.next().map_or(TICK, |next| next.saturating_duration_since(now));
+        let nudges_from = self.looked_at.map_or(now, |looked| looked + NUDGE_PAUSE);
         let Parts { nudge, effective, .. } = &mut self.parts;
         let nudged = async {
-            if idle {
-                tokio::time::sleep(IDLE_TURN).await;
+            if nudges_from > now {
+                tokio::time::sleep(nudges_from - now).await;
             }
             nudge.nudged().await;
         };
@@ -175,24 +203,31 @@ impl Dispatcher {
         };
         let ended = tokio::select! {
             ended = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => ended,
-            () = nudged => None,
-            () = reconfigured => None,
-            () = tokio::time::sleep(pause) => None,
+            () = nudged => return true,
+            () = reconfigured => return true,
+            () = tokio::time::sleep(deadline.min(settle_at)) => return deadline <= settle_at,
         };
         if let Some(ended) = ended {
             self.take_in(ended);
         }
+        false
     }
 
-    /// How long nothing will happen by itself.
-    fn pause(&self) -> Duration {
-        let now = self.parts.clock.now().instant;
-        let probes = self.destinations.iter().filter_map(|destination| match destination.breaker.allowance(now) {
+    /// Whether a look is due by itself. Tries that keep ending must not put it off.
+    fn look_is_due(&self, now: Instant) -> bool {
+        let Some(looked) = self.looked_at else { return true };
+        let since = now.saturating_duration_since(looked);
+        since >= TICK || (since >= NUDGE_PAUSE && self.next_look(now) <= NUDGE_PAUSE)
+    }
+
+    /// How long there will be nothing to look for, unless something happens.
+    fn next_look(&self, now: Instant) -> Duration {
+        let probes = self.destinations.iter().filter_map(|(_, destination)| match destination.breaker.allowance(now) {
             Allowance::Nothing(until) => until,
             Allowance::All | Allowance::Probe => None,
         });
-        let next = probes.chain(self.memory.next()).chain(self.settling.again()).chain(self.lease_again).min();
-        next.map_or(TICK, |next| next.saturating_duration_since(now).clamp(IDLE_TURN, TICK))
+        let next = probes.chain(self.memory.next()).chain(self.lease_again).min();
+        next.map_or(TICK, |next| next.saturating_duration_since(now).clamp(NUDGE_PAUSE, TICK))
     }
 
     /// Brings the destinations in step with the configuration.
@@ -212,62 +247,22 @@ impl Dispatcher {
         if self.settling_task == Some(id) {
             self.settling_task = None;
         }
-        let tried = self.under_way.remove(&id);
-        match (tried, end) {
-            (Some(tried), Some(TaskEnd::Tried(ended))) => self.conclude(&tried.attempt, &ended, now),
-            (Some(tried), _) => {
-                let ended = Ended { result: Err(Failure::Panicked), seconds: 0.0 };
-                self.conclude(&tried.attempt, &ended, now);
-            }
+        match (self.under_way.ended(id), end) {
+            (Some(attempt), Some(TaskEnd::Tried(ended))) => self.conclude(attempt, &ended, now),
+            (Some(attempt), _) => self.conclude(attempt, &Ended::panicked(), now),
             (None, Some(TaskEnd::Settled(batch, answer))) => self.settled(batch, answer, now),
             // A try that a stop has given back, or a batch that was lost: those leases run out.
             (None, _) => {}
         }
     }
 
-    /// A try ended: the breaker, whoever counts, the log and the store learn of it.
-    fn conclude(&mut self, attempt: &Attempt, ended: &Ended, now: Now) {
-        let name = &attempt.routing_queue;
-        let settings = &self.effective.delivery;
-        if let Some(destination) =
-            self.destinations.get_mut(name).filter(|destination| destination.incarnation == attempt.incarnation)
-        {
-            let before = destination.breaker.state();
-            ended.teach(&mut destination.breaker, attempt.probe, settings, now.instant);
-            let after = destination.breaker.state();
-            if before != after {
-                tracing::info!(routing_queue = %name, state = after.name(), "a destination's circuit breaker changed");
-                self.parts.observer.breaker(name.as_str(), after);
-            }
-        }
-        let outcome = attempt::outcome((attempt.number, attempt.accepted_at), &ended.result, settings, now);
-        self.report(attempt, ended, &outcome);
-        self.settling.add(Unsettled::of(attempt, outcome, now));
-    }
-
-    fn report(&self, attempt: &Attempt, ended: &Ended, outcome: &Outcome) {
-        let name = attempt.routing_queue.as_str();
-        self.parts.observer.tried(name, ended.counted(), ended.seconds);
-        let Err(reason) = &ended.result else { return };
-        let (receipt, number) = (attempt.receipt, attempt.number);
-        match outcome {
-            Outcome::DeadLettered { reason } => {
-                tracing::warn!(%receipt, routing_queue = name, attempt = number, reason, "delivery given up");
-                self.parts.observer.dead_lettered(name);
-            }
-            Outcome::Retry { due, .. } => {
-                tracing::warn!(%receipt, routing_queue = name, attempt = number, %reason, %due, "delivery failed");
-            }
-            Outcome::Delivered | Outcome::Released | Outcome::Waiting { .. } => {}
-        }
-    }
-
     /// Sends the next batch to the store, unless one is on its way.
-    fn settle(&mut self) {
+    fn settle(&mut self, more_to_come: bool) {
         if self.settling_task.is_some() {
             return;
         }
-        let Some(batch) = self.settling.next_batch(self.parts.clock.now().instant) else { return };
+        let now = self.parts.clock.now().instant;
+        let Some(batch) = self.settling.next_batch(now, more_to_come) else { return };
         let store = Arc::clone(&self.parts.store);
         let task = self.tasks.spawn(async move {
             let settlements = batch.iter().map(|unsettled| unsettled.settlement.clone()).collect();
@@ -275,34 +270,6 @@ impl Dispatcher {
             TaskEnd::Settled(batch, answer)
         });
         self.settling_task = Some(task.id());
-    }
-
-    /// The store has answered a batch.
-    fn settled(&mut self, batch: Vec<Unsettled>, answer: Result<Vec<Settled>, StoreError>, now: Now) {
-        let answers = match answer {
-            Ok(answers) => answers,
-            Err(error) => return self.settling.failed(batch, &error, now),
-        };
-        self.settling.succeeded();
-        for (unsettled, answer) in batch.iter().zip(answers) {
-            match (answer, &unsettled.settlement.outcome) {
-                (Settled::Done, Outcome::Delivered | Outcome::DeadLettered { .. } | Outcome::Waiting { .. }) => {
-                    self.memory.settled(unsettled.lane);
-                }
-                // Only now the store knows of it: a lane that fell quiet meanwhile would have slept through.
-                (Settled::Done, Outcome::Retry { due, .. }) => self.memory.due(unsettled.lane, *due, now),
-                (Settled::Done, Outcome::Released) => self.memory.due(unsettled.lane, now.wall, now),
-                (Settled::LeaseLost, _) => {
-                    let receipt = unsettled.settlement.receipt;
-                    tracing::warn!(%receipt, "a lease had ended before its try did; the record may be delivered again");
-                }
-            }
-        }
-    }
-
-    /// How many tries of a destination are under way.
-    fn load(&self, routing_queue: &RoutingQueueName) -> usize {
-        self.under_way.values().filter(|one| one.attempt.routing_queue == *routing_queue).count()
     }
 }
 

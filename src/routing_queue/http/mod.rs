@@ -1,6 +1,7 @@
-//! The routing queue of kind `http`: posts each event to a URL, signed per Standard Webhooks (contract §6).
+//! The routing queue of kind `http`: posts events to a URL, one by one or in batches, signed per Standard Webhooks
+//! (contract §6).
 //!
-//! Delivery is at least once, always under the same `webhook-id`. One try is bounded in time (`timeout`, everything up
+//! Delivery is at least once; a message that is tried again has the same `webhook-id`. One try is bounded in time (`timeout`, everything up
 //! to the head of the answer included) and in memory (a head of at most 100 headers, 64 KiB of the body). Redirects are
 //! not followed, proxies in the environment are ignored, addresses are judged at connect ([`super::outbound`]), and the
 //! headers are the fixed list in `HttpRoutingQueue::request`: nothing else that a caller sent is ever forwarded.
@@ -11,12 +12,15 @@
 //! |---|---|---|
 //! | 2xx | delivered | from the moment its head is in; a slow or broken body changes nothing |
 //! | 3xx | permanent | not followed; the URL in the configuration is not the final one |
-//! | 400, 413, 414, 415, 422, 431 | permanent | this record will never be taken, and must not block those behind it |
+//! | 400, 413, 414, 415, 422, 431 | permanent | this record will never be taken, and must not block those behind it; a batch is halved until the record alone is refused |
 //! | 401, 402, 403, 404, 405, 407 | temporary, down | a receiver that is configured wrongly heals; waiting loses nothing, and the age limit ends it |
 //! | 410 | gone | as above, for a receiver that somebody configured; a subscription ends |
 //! | 408, 425, 429, 5xx | temporary, down | the classic reasons to try again; `Retry-After` of a 429 or 503 is honoured |
 //! | any other 4xx | temporary | unclear (409, 423, …): try again, without blaming the destination |
 //! | no connection, no answer in time, a broken answer, a refused address | temporary, down | the network, the receiver or its name is at fault |
+//!
+//! The verdict is on the message. For a batch: delivered is all of it, temporary and gone try all of it again, and what is
+//! permanent, or would be given up, is tried in halves instead (`forward::dispatcher::concluding`).
 //!
 //! "Down" counts towards the destination's circuit breaker. Reasons name no address and no part of the answer's body.
 
@@ -26,10 +30,11 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 
 use super::outbound::{AddressPolicy, AddressRefused};
-use super::{Delivery, DeliveryError, RoutingQueue, event, retry_after, signature};
+use super::signature::Signer;
+use super::{Content, Delivery, DeliveryError, RoutingQueue, event, retry_after};
 use crate::config::settings::{HttpRoutingQueueSettings, WebhookSecret};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::excerpt;
@@ -66,8 +71,9 @@ pub struct DeliveryClient {
 pub struct HttpRoutingQueue {
     name: RoutingQueueName,
     url: Url,
-    secrets: Vec<WebhookSecret>,
+    signer: Signer,
     through: DeliveryClient,
+    /// The media type of a single event.
     media_type: &'static str,
     /// How many idle connections the pool may hold: no more tries than that can have met a stale one.
     may_be_idle: AtomicUsize,
@@ -95,8 +101,8 @@ impl DeliveryClient {
             return Err(SetupError::NoTlsProvider);
         }
         let policy = AddressPolicy::new(allow_networks);
+        // No timeout of its own: `try_once` bounds everything up to the head of an answer, `drained` the rest.
         let client = Client::builder()
-            .timeout(timeout)
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -119,15 +125,15 @@ impl HttpRoutingQueue {
     /// As [`DeliveryClient::new`].
     pub fn new(name: RoutingQueueName, settings: &HttpRoutingQueueSettings) -> Result<Self, SetupError> {
         let through = DeliveryClient::new(&settings.allow_networks, settings.timeout)?;
-        let (url, secrets) = (settings.url.clone(), settings.secrets.clone());
+        let (url, signer) = (settings.url.clone(), Signer::new(&settings.secrets));
         let (media_type, may_be_idle) = (event::MEDIA_TYPE, AtomicUsize::new(0));
-        Ok(Self { name, url, secrets, through, media_type, may_be_idle })
+        Ok(Self { name, url, signer, through, media_type, may_be_idle })
     }
 
     /// A subscriber's callback: it shares its client with others, and gets events as what flows take for JSON.
     pub fn callback(through: DeliveryClient, name: RoutingQueueName, url: Url, secret: WebhookSecret) -> Self {
         let (media_type, may_be_idle) = (event::PLAIN_MEDIA_TYPE, AtomicUsize::new(0));
-        Self { name, url, secrets: vec![secret], through, media_type, may_be_idle }
+        Self { name, url, signer: Signer::new(&[secret]), through, media_type, may_be_idle }
     }
 
     /// The name that the configuration gives the destination.
@@ -135,9 +141,9 @@ impl HttpRoutingQueue {
         &self.name
     }
 
-    async fn try_once(&self, event: Delivery) -> Result<(), DeliveryError> {
+    async fn try_once(&self, message: Delivery) -> Result<(), DeliveryError> {
         self.through.policy.check_url(&self.url).map_err(|refused| down(refused.to_string(), None))?;
-        let answer = match tokio::time::timeout(self.through.timeout, self.send(&event)).await {
+        let answer = match tokio::time::timeout(self.through.timeout, self.send(&message)).await {
             Ok(sent) => sent.map_err(|fault| down(self.reason(fault), None))?,
             Err(_) => return Err(down(self.no_answer(), None)),
         };
@@ -148,32 +154,36 @@ impl HttpRoutingQueue {
         verdict
     }
 
-    /// Posts the event; once more at once where the connection may have been a pooled one that the receiver had closed
+    /// Posts the message; once more at once where the connection may have been a pooled one that the receiver had closed
     /// meanwhile, which says nothing about the receiver.
-    async fn send(&self, event: &Delivery) -> Result<Response, reqwest::Error> {
+    async fn send(&self, message: &Delivery) -> Result<Response, reqwest::Error> {
         let taken = self.may_be_idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |idle| idle.checked_sub(1));
-        match self.request(event).send().await {
+        match self.through.client.execute(self.request(message)).await {
             Err(fault) if taken.is_ok() && !fault.is_connect() && !fault.is_timeout() => {
-                tracing::debug!(routing_queue = %self.name, receipt = %event.id, "a pooled connection was stale");
-                self.request(event).send().await
+                tracing::debug!(routing_queue = %self.name, message = %message.id, "a pooled connection was stale");
+                self.through.client.execute(self.request(message)).await
             }
             answered => answered,
         }
     }
 
     /// Everything that leaves: the client itself adds only `host`, `content-length` and `accept`.
-    fn request(&self, event: &Delivery) -> reqwest::RequestBuilder {
-        let (id, timestamp) = (event.id.to_string(), Timestamp::now().seconds());
-        let signature = signature::sign(&id, timestamp, &event.body, &self.secrets);
+    fn request(&self, message: &Delivery) -> Request {
+        let timestamp = Timestamp::now().seconds().to_string();
+        let signature = self.signer.sign(&message.id, &timestamp, &message.body);
+        let media_type = match message.content {
+            Content::Event => self.media_type,
+            Content::Batch => event::BATCH_MEDIA_TYPE,
+        };
         let mut headers = HeaderMap::with_capacity(7);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
         let carried = [
-            (WEBHOOK_ID, Some(&id)),
+            (WEBHOOK_ID, Some(&message.id)),
+            (WEBHOOK_TIMESTAMP, Some(&timestamp)),
             (WEBHOOK_SIGNATURE, Some(&signature)),
-            (TRACEPARENT, event.traceparent.as_ref()),
-            (CLIENT_TRACKING_ID, event.client_tracking_id.as_ref()),
+            (TRACEPARENT, message.traceparent.as_ref()),
+            (CLIENT_TRACKING_ID, message.client_tracking_id.as_ref()),
         ];
         for (name, value) in carried {
             // What cannot stand in a header (a line break) is not forwarded; the door has refused it already.
@@ -181,7 +191,10 @@ impl HttpRoutingQueue {
                 headers.insert(name, value);
             }
         }
-        self.through.client.post(self.url.clone()).headers(headers).body(event.body.clone())
+        let mut request = Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(message.body.clone().into());
+        request
     }
 
     /// What the answer's head means; see the table at the top of this file.
@@ -237,8 +250,8 @@ impl HttpRoutingQueue {
 }
 
 impl RoutingQueue for HttpRoutingQueue {
-    fn deliver(&self, event: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>> {
-        Box::pin(self.try_once(event))
+    fn deliver(&self, message: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>> {
+        Box::pin(self.try_once(message))
     }
 }
 
@@ -258,6 +271,9 @@ async fn drained(mut answer: Response) -> bool {
         || answer.content_length().is_some_and(|length| length > MAX_ANSWER_BYTES)
     {
         return false;
+    }
+    if answer.content_length() == Some(0) || answer.status() == StatusCode::NO_CONTENT {
+        return true;
     }
     let reading = async {
         let mut left = MAX_ANSWER_BYTES;

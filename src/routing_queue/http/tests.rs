@@ -19,7 +19,8 @@ fn queue_at(url: &str) -> HttpRoutingQueue {
 
 fn delivery() -> Delivery {
     Delivery {
-        id: samples::receipt(1),
+        id: samples::receipt(1).to_string(),
+        content: Content::Event,
         body: bytes::Bytes::from_static(b"{\"specversion\":\"1.0\"}"),
         traceparent: None,
         client_tracking_id: None,
@@ -93,9 +94,29 @@ async fn a_2xx_is_delivered_and_exactly_these_headers_leave() {
     assert_eq!(request.body, event.body);
     assert_eq!(header(request, "content-type"), "application/cloudevents+json; charset=utf-8");
     assert_eq!(header(request, "user-agent"), format!("streamgate/{}", env!("CARGO_PKG_VERSION")));
-    assert_eq!(header(request, "webhook-id"), event.id.to_string());
+    assert_eq!(header(request, "webhook-id"), event.id);
     assert_eq!(header(request, "traceparent"), event.traceparent.unwrap());
     assert_eq!(header(request, "x-ms-client-tracking-id"), "track-me");
+}
+
+#[tokio::test]
+async fn a_batch_says_that_it_is_one() {
+    let server = server_answering(ResponseTemplate::new(204)).await;
+    let batch = Delivery {
+        id: "batch_1".to_owned(),
+        content: Content::Batch,
+        body: bytes::Bytes::from_static(b"[{},{}]"),
+        ..delivery()
+    };
+    queue_at(&url_of(&server)).deliver(batch.clone()).await.unwrap();
+    let requests = server.received_requests().await.unwrap();
+    assert_eq!(requests[0].body, batch.body);
+    assert_eq!(header(&requests[0], "content-type"), "application/cloudevents-batch+json; charset=utf-8");
+    assert_eq!(header(&requests[0], "webhook-id"), "batch_1");
+    let (timestamp, signature) = (header(&requests[0], "webhook-timestamp"), header(&requests[0], "webhook-signature"));
+    let secret = WebhookSecret::parse(samples::SECRET).unwrap();
+    let signed = SignedHeaders { id: "batch_1", timestamp, signature };
+    assert_eq!(signed.verify(&batch.body, &[secret], Timestamp::now()), Ok(()));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::config::settings::{
-    DeliverySettings, Effective, HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret,
+    BatchSettings, DeliverySettings, Effective, HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret,
 };
 use crate::domain::catalog::{
     Catalog, DistributionMode, Organization, Queue, Queues, RateLimit, RoutingQueueName, State, StreamSource,
@@ -118,6 +118,7 @@ pub(crate) fn http_settings(url: &str) -> HttpRoutingQueueSettings {
         secrets: vec![WebhookSecret::parse(SECRET).unwrap()],
         allow_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         concurrency: NonZeroUsize::new(4).unwrap(),
+        batch: BatchSettings::SINGLE,
         timeout: Duration::from_millis(400),
     }
 }

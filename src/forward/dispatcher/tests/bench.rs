@@ -1,5 +1,6 @@
 //! A dispatcher on manual clocks, whose destinations do as they are told.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +15,7 @@ use crate::domain::ids::ReceiptId;
 use crate::forward::clock::tests::ManualClock;
 use crate::routing_queue::testing::fake_store::FakeStore;
 use crate::routing_queue::testing::samples::{self, ACCEPTED_AT, receipt, record_of};
-use crate::routing_queue::{Delivery, DeliveryError, RoutingQueue};
+use crate::routing_queue::{Content, Delivery, DeliveryError, RoutingQueue};
 
 /// What a destination does with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) struct Script {
     pub(super) destinations: Mutex<HashMap<String, Behaviour>>,
     pub(super) records: Mutex<HashMap<ReceiptId, Behaviour>>,
     pub(super) seen: Mutex<Vec<(String, ReceiptId)>>,
+    /// Every message: its ID and its events.
+    pub(super) messages: Mutex<Vec<(String, Vec<ReceiptId>)>>,
     pub(super) hands: Notify,
 }
 
@@ -42,11 +45,26 @@ struct Scripted {
     pub(super) script: Arc<Script>,
 }
 
+/// The receipts in a message.
+fn receipts_in(message: &Delivery) -> Vec<ReceiptId> {
+    let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+    let id = |event: &serde_json::Value| ReceiptId::parse(event["id"].as_str().unwrap()).unwrap();
+    match message.content {
+        Content::Event => vec![id(&body)],
+        Content::Batch => body.as_array().unwrap().iter().map(id).collect(),
+    }
+}
+
 impl RoutingQueue for Scripted {
-    fn deliver(&self, event: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>> {
+    fn deliver(&self, message: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>> {
         async move {
-            self.script.seen.lock().unwrap().push((self.name.clone(), event.id));
-            let by_record = self.script.records.lock().unwrap().get(&event.id).copied();
+            let receipts = receipts_in(&message);
+            self.script.messages.lock().unwrap().push((message.id.clone(), receipts.clone()));
+            self.script.seen.lock().unwrap().extend(receipts.iter().map(|id| (self.name.clone(), *id)));
+            let by_record = {
+                let records = self.script.records.lock().unwrap();
+                receipts.iter().find_map(|id| records.get(id).copied())
+            };
             let by_name = self.script.destinations.lock().unwrap().get(&self.name).copied();
             let fail = |retry_after, destination_down| {
                 Err(DeliveryError::Temporary { reason: "busy".to_owned(), retry_after, destination_down })

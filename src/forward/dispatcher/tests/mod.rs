@@ -1,7 +1,9 @@
 //! The dispatcher, cranked by hand: fair shares, breakers, retries, and nothing lost.
 
+mod batches;
 mod bench;
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use super::*;
@@ -252,7 +254,8 @@ async fn a_lane_that_ran_empty_keeps_nobody_awake() {
     bench.turn_until_idle().await;
     bench.clock.pass(Duration::from_secs(60));
     assert_eq!(bench.turn().await, 0);
-    assert_eq!(bench.dispatcher.pause(), TICK);
+    let now = bench.dispatcher.parts.clock.now().instant;
+    assert_eq!((bench.dispatcher.next_look(now), bench.dispatcher.settling.next()), (TICK, None));
 }
 
 #[tokio::test]
