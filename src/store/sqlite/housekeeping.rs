@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use super::board::{Board, BreakOnPanic};
 use super::error::{Meaning, meaning};
 use super::mark::MarkFile;
-use super::schema::{BUSY_TIMEOUT, page_bytes};
+use super::schema::{self, BUSY_TIMEOUT, page_bytes};
 
 /// How often it looks when nobody calls.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,8 +28,9 @@ const CALL_AFTER_BYTES: usize = 1 << 20;
 const COMMIT_BYTES: usize = 3 * 8_192;
 /// A log longer than this is folded in.
 const SOFT_BOUND_BYTES: u64 = 4 << 20;
-/// A log longer than this is started afresh, at the writer's expense.
-const HARD_BOUND_BYTES: u64 = 256 << 20;
+/// A log longer than this is started afresh, at the writer's expense. What comes until then has room in the part of the
+/// file that was filled beforehand.
+const HARD_BOUND_BYTES: u64 = schema::LOG_BYTES / 4 * 3;
 /// How long the writer waits for readers who still need the old log.
 const RESTART_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -116,6 +117,7 @@ struct Work {
 impl Work {
     fn run(self, called: &Receiver<()>) {
         let _guard = BreakOnPanic(Arc::clone(&self.board), "housekeeping");
+        let mut mark_synced = Instant::now();
         loop {
             match called.recv_timeout(TICK) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
@@ -126,9 +128,12 @@ impl Work {
             if self.board.is_broken() {
                 continue;
             }
-            if let Err(error) = self.mark.sync() {
-                self.board.break_for_good(format!("{}: {error}", self.mark.path().display()));
-                continue;
+            if mark_synced.elapsed() >= TICK {
+                mark_synced = Instant::now();
+                if let Err(error) = self.mark.sync() {
+                    self.board.break_for_good(format!("{}: {error}", self.mark.path().display()));
+                    continue;
+                }
             }
             if let Err(error) = self.keep_log_short() {
                 report(&self.board, &error);

@@ -37,6 +37,8 @@ pub(super) fn open(
     let lock = DirectoryLock::take(dir)?;
     schema::make_or_check_records(dir)?;
 
+    schema::fill_log(dir).map_err(OpenError::io("cannot fill the log in", dir))?;
+
     let file = dir.join(schema::RECORDS);
     let damaged = OpenError::sqlite(&file);
     let conn = schema::connect_writer(dir).map_err(&damaged)?;
