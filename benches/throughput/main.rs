@@ -107,11 +107,11 @@ fn main() {
     let mut report = Report::new(plan.prior_keys, cores, loader.tool());
     let log = LogWatch::start(&data_dir);
     closed_loops(&plan, &contestants, &loader, &mut report);
-    let [_, durable, _] = &contestants;
+    let [ceiling, durable, _] = &contestants;
     report.resident_mb = machine::resident_mb(durable.pid());
     let mut probe = SyncProbe::new(folder.path());
     one_connection(&plan, (durable, &mut probe), &loader, &mut report);
-    open_loops(&plan, (durable, &mut probe), &loader, &mut report);
+    open_loops(&plan, (durable, ceiling, &mut probe), &loader, &mut report);
     report.log_most_bytes = log.most_bytes();
     report.took_seconds = began.elapsed().as_secs_f64();
     report.others_cores = alone.others_cores(&contestants);
@@ -171,8 +171,14 @@ fn one_connection(plan: &Plan, (to, probe): (&Contestant, &mut SyncProbe), loade
     }
 }
 
-/// Latencies at parts of the maximum, each beside what a sync took just before it.
-fn open_loops(plan: &Plan, (to, probe): (&Contestant, &mut SyncProbe), loader: &Loader, report: &mut Report) {
+/// Latencies at parts of the maximum, each beside what a sync took just before it; at half of it also beside the
+/// ceiling's at the same rate, which says how much of them is the machine's.
+fn open_loops(
+    plan: &Plan,
+    (to, ceiling, probe): (&Contestant, &Contestant, &mut SyncProbe),
+    loader: &Loader,
+    report: &mut Report,
+) {
     for _ in 0..plan.open_rounds {
         for &(connections, percentages) in plan.open {
             let maximum = report.median_of(to.kind, connections, |measured: &Measured| measured.seen.rate());
@@ -180,6 +186,10 @@ fn open_loops(plan: &Plan, (to, probe): (&Contestant, &mut SyncProbe), loader: &
                 let rate = maximum * f64::from(percent) / 100.0;
                 let sync_us = median(probe.measure(SYNCS));
                 let measured = loader.open(to, connections, rate, plan.open_duration);
+                if (connections, percent) == (64, 50) {
+                    let beside = loader.open(ceiling, connections, rate, plan.open_duration);
+                    report.half_load.push((measured.seen.p99_us, beside.seen.p99_us));
+                }
                 report.open.push(AtRate { connections, percent, measured, sync_us });
             }
         }

@@ -52,6 +52,8 @@ pub(crate) struct Report {
     pub(crate) closed: Vec<Closed>,
     /// Open loops.
     pub(crate) open: Vec<AtRate>,
+    /// The 99th percentile at half of the maximum with 64 connections, and the ceiling's at the same rate, in µs.
+    pub(crate) half_load: Vec<(f64, f64)>,
     /// Closed loops on one connection.
     pub(crate) single: Vec<Single>,
     /// Memory of the durable gateway after the closed loops.
@@ -78,6 +80,7 @@ impl Report {
             tool,
             closed: Vec::new(),
             open: Vec::new(),
+            half_load: Vec::new(),
             single: Vec::new(),
             resident_mb: 0.0,
             log_most_bytes: 0,
@@ -152,6 +155,8 @@ impl Report {
             "durable_over_ceiling_256": rounded(self.over(Kind::Ceiling, 256), 3),
             "durable_over_raw": rounded(self.over(Kind::Raw, 64), 3),
             "durable_per_second": durable(&|it| it.seen.rate()).round(),
+            "ceiling_p99_ms_half_load": rounded(median(self.half_load.iter().map(|it| it.1 / 1e3)), 2),
+            "p99_half_load_over_ceiling": rounded(median(self.half_load.iter().map(|it| it.0 / it.1)), 2),
             "p99_ms_half_load": rounded(self.open_median(64, 50, |it| it.seen.p99_us / 1e3), 2),
             "p99_over_fsync_half_load": rounded(self.p99_over_sync_half_load(), 1),
             "p50_one_connection_us": self.single_p50_us().round(),
@@ -253,6 +258,10 @@ impl Report {
                 cell(&row["cores_busy"]),
             );
         }
+        println!(
+            "At half load the ceiling's p99 at the same rate is {:.2} ms: the machine's own pauses",
+            median(self.half_load.iter().map(|it| it.1 / 1e3))
+        );
         println!(
             "\nOne connection: p50 {:.0} µs; a sync of one block {:.0} µs (medians of {} rounds)",
             self.single_p50_us(),
