@@ -57,7 +57,7 @@ impl Ground {
         let scale = if quick {
             Scale { quick, rounds: 5, turn: Duration::from_millis(250) }
         } else {
-            Scale { quick, rounds: 7, turn: Duration::from_secs(3) }
+            Scale { quick, rounds: 5, turn: Duration::from_secs(2) }
         };
         let stock = Stock::new(folder.path());
         Self { folder, cores, scale, stock }

@@ -2,7 +2,7 @@
 //! memory: each as ratios within one run, against the small case, in turns.
 //!
 //! `cargo bench --bench growth` measures all of it and needs about 30 GB of disk for a while; `-- --quick` takes a tenth of
-//! every amount (300,000 at most) and less than two minutes, `-- --only NAME` one chart, and `-- --write` also writes
+//! every amount (300,000 at most) and less than two minutes, `-- --only NAME,NAME` some charts, and `-- --write` also writes
 //! `docs/benchmarks/growth-NAME.json` and `.svg`. The last line is JSON. `docs/benchmarks.md` explains the method.
 
 #![expect(
@@ -51,17 +51,19 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let asked_for = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let only = arguments.iter().position(|argument| argument == "--only").map(|at| {
-        let name = arguments.get(at + 1).map_or("", String::as_str);
+        let wanted = arguments.get(at + 1).map_or("", String::as_str);
         // The backlog's gateways are also those whose memory is looked at.
-        let name = if name == "memory" { "backlog" } else { name };
-        assert!(MEASUREMENTS.iter().any(|(known, _)| *known == name), "--only NAME: {}", names().join(", "));
-        name
+        let wanted: Vec<_> = wanted.split(',').map(|name| if name == "memory" { "backlog" } else { name }).collect();
+        let is_known = |name: &&str| MEASUREMENTS.iter().any(|(known, _)| known == name);
+        assert!(wanted.iter().all(is_known), "--only NAME,NAME: {}", names().join(", "));
+        wanted
     });
     rig::contestant::build();
     let began = Instant::now();
     let mut ground = Ground::new(asked_for("--quick"));
     let mut ratios = serde_json::Map::new();
-    for (name, measure) in MEASUREMENTS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+    for (name, measure) in MEASUREMENTS.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only.contains(name)))
+    {
         let started = Instant::now();
         for chart in measure(&mut ground) {
             chart.print();

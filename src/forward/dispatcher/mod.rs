@@ -1,9 +1,9 @@
 //! The loop that owns everything: what is due is leased, tried and settled.
 //!
 //! [`Dispatcher::step`] turns it once by hand, [`Dispatcher::finish`] waits for what a turn began; [`Dispatcher::run`]
-//! does both for ever. A turn *looks* for what is due, lane by lane, and leases it by the page ([`filling`]), then starts a
-//! request for each free place from what is in hand ([`sending`]). Most turns of a busy loop only take in what ended
-//! ([`concluding`]) and start the next from hand: nothing is asked of the store for that.
+//! does both for ever. A turn *looks* for what is due, lane by lane, and leases it by the page (`filling`), then starts a
+//! request for each free place from what is in hand (`sending`). Most turns of a busy loop only take in what ended
+//! (`concluding`) and start the next from hand: nothing is asked of the store for that.
 
 mod concluding;
 mod filling;

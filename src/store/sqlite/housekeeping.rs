@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Bytes written after which the writer calls.
 const CALL_AFTER_BYTES: usize = 1 << 20;
 /// A commit writes about this much besides its records: the page that ends the table, the one above it, the first.
-const COMMIT_BYTES: usize = 3 * 8_192;
+const COMMIT_BYTES: usize = 3 * 4_096;
 /// A log longer than this is folded in.
 const SOFT_BOUND_BYTES: u64 = 4 << 20;
 /// A log longer than this is started afresh, at the writer's expense. What comes until then has room in the part of the

@@ -83,9 +83,8 @@ impl Batch<'_> {
                 self.due_in_lane(lane, now, (room, bound), &mut due)?;
             }
             let taken = self.changes.untried.taken_from(lane);
-            let untried = self.ledger.untried.borrow_mut().next(self.conn, lane, (taken, room))?;
-            let untried = untried.into_iter().take_while(|seq| *seq < bound);
-            due.extend(untried.map(|seq| Candidate { seq, lane, due_at: DUE_AT_ONCE, attempts: None }));
+            let untried = self.ledger.untried.borrow_mut().next(self.conn, lane, taken, (room, bound))?;
+            due.extend(untried.into_iter().map(|seq| Candidate { seq, lane, due_at: DUE_AT_ONCE, attempts: None }));
             due.sort_unstable_by_key(|candidate| candidate.seq);
             for left in due.drain(room.min(due.len())..) {
                 if left.attempts.is_some() {

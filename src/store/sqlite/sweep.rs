@@ -132,7 +132,7 @@ impl Batch<'_> {
         (now, reason): (Timestamp, &str),
     ) -> rusqlite::Result<u64> {
         let taken = self.changes.untried.taken_from(lane);
-        let oldest = self.ledger.untried.borrow_mut().next(self.conn, lane, (taken, SLICE_RECORDS))?;
+        let oldest = self.ledger.untried.borrow_mut().next(self.conn, lane, taken, (SLICE_RECORDS, i64::MAX))?;
         let mut count = 0;
         for seq in oldest {
             let missing = match self.block(seq)?.heads.get(seq) {

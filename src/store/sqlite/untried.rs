@@ -111,19 +111,22 @@ impl Untried {
         Ok(Ok((untried, tally)))
     }
 
-    /// The lane's untried records behind those that were taken, at most so many, in order.
+    /// The lane's untried records behind those that were taken, in order: those that arrived before `bound`, at most
+    /// `limit`. No more is read back than that takes.
     pub(super) fn next(
         &mut self,
         conn: &Connection,
         lane: LaneId,
-        (taken, limit): (usize, usize),
+        taken: usize,
+        (limit, bound): (usize, i64),
     ) -> rusqlite::Result<Vec<i64>> {
         let Some(line) = self.lines.get_mut(&lane) else { return Ok(Vec::new()) };
         let wanted = taken.saturating_add(limit);
-        while line.loaded.len() < wanted && line.chunks > 0 {
+        while line.chunks > 0 && line.loaded.len() < wanted && line.loaded.back().is_none_or(|last| *last < bound) {
             line.load(conn, lane)?;
         }
-        Ok(line.loaded.iter().chain(&line.tail).skip(taken).take(limit).copied().collect())
+        let next = line.loaded.iter().chain(&line.tail).skip(taken).take(limit);
+        Ok(next.copied().take_while(|seq| *seq < bound).collect())
     }
 
     /// Follows a commit.

@@ -14,7 +14,7 @@ fn large(record: u32, bytes: usize) -> Box<crate::domain::admission::Admitted> {
 #[tokio::test]
 async fn a_disk_that_is_full_after_all_costs_the_batch_and_nothing_else() {
     let mut engine = InDirectory::new();
-    engine.tuning.max_pages = Some(80);
+    engine.tuning.max_pages = Some(160);
     let bench = Bench(engine.start());
     let first = bench.append(admitted(1)).await;
     let appends = join_all((2..=20).map(|record| bench.0.append(entry(large(record, 100_000))))).await;
