@@ -2,8 +2,9 @@
 //! without a store (the ceiling), and in front of a mere append and sync (raw), in the same run.
 //!
 //! `cargo bench --bench throughput` takes some minutes, `-- --quick` less than one, and `-- --write` also writes
-//! `docs/benchmarks/throughput.json` and `docs/benchmarks/throughput.svg`. The last line is JSON. `docs/benchmarks.md`
-//! explains the method and the figures.
+//! `docs/benchmarks/throughput.json` and `docs/benchmarks/throughput.svg`. `-- --rest SECONDS` rests before each open
+//! loop, for a disk whose allowance the closed ones have used up. The last line is JSON. `docs/benchmarks.md` explains the
+//! method and the figures.
 
 #![expect(
     clippy::print_stdout,
@@ -82,6 +83,8 @@ const QUICK: Plan = Plan {
 fn main() {
     let asked_for = |flag: &str| std::env::args().any(|argument| argument == flag);
     let plan = if asked_for("--quick") { QUICK } else { FULL };
+    let rest = std::env::args().skip_while(|argument| argument != "--rest").nth(1);
+    let rest = Duration::from_secs(rest.map_or(0, |seconds| seconds.parse().expect("--rest SECONDS")));
     contestant::build();
     let began = Instant::now();
     let cores = Cores::find();
@@ -111,7 +114,7 @@ fn main() {
     report.resident_mb = machine::resident_mb(durable.pid());
     let mut probe = SyncProbe::new(folder.path());
     one_connection(&plan, (durable, &mut probe), &loader, &mut report);
-    open_loops(&plan, (durable, ceiling, &mut probe), &loader, &mut report);
+    open_loops((&plan, rest), (durable, ceiling, &mut probe), &loader, &mut report);
     report.log_most_bytes = log.most_bytes();
     report.took_seconds = began.elapsed().as_secs_f64();
     report.others_cores = alone.others_cores(&contestants);
@@ -174,7 +177,7 @@ fn one_connection(plan: &Plan, (to, probe): (&Contestant, &mut SyncProbe), loade
 /// Latencies at parts of the maximum, each beside what a sync took just before it; at half of it also beside the
 /// ceiling's at the same rate, which says how much of them is the machine's.
 fn open_loops(
-    plan: &Plan,
+    (plan, rest): (&Plan, Duration),
     (to, ceiling, probe): (&Contestant, &Contestant, &mut SyncProbe),
     loader: &Loader,
     report: &mut Report,
@@ -184,6 +187,7 @@ fn open_loops(
             let maximum = report.median_of(to.kind, connections, |measured: &Measured| measured.seen.rate());
             for &percent in percentages {
                 let rate = maximum * f64::from(percent) / 100.0;
+                std::thread::sleep(rest);
                 let sync_us = median(probe.measure(SYNCS));
                 let measured = loader.open(to, connections, rate, plan.open_duration);
                 if (connections, percent) == (64, 50) {
