@@ -2,7 +2,7 @@
 //! memory: each as ratios within one run, against the small case, in turns.
 //!
 //! `cargo bench --bench growth` measures all of it and needs about 30 GB of disk for a while; `-- --quick` takes a tenth of
-//! every amount (300,000 at most) and less than two minutes, `-- --only NAME,NAME` some charts, and `-- --write` also writes
+//! every amount (300,000 at most) and some minutes, `-- --only NAME,NAME` some charts, and `-- --write` also writes
 //! `docs/benchmarks/growth-NAME.json` and `.svg`. The last line is JSON. `docs/benchmarks.md` explains the method.
 
 #![expect(
