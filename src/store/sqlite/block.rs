@@ -10,6 +10,7 @@
 //! cannot be read is that there is nothing.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -117,6 +118,11 @@ impl Heads {
         numbered.map(|(at, head)| (self.first.saturating_add_unsigned(at as u64), head))
     }
 
+    /// Whether this record has its place here.
+    pub(super) fn span(&self, seq: i64) -> bool {
+        (self.first()..=self.last()).contains(&seq)
+    }
+
     /// The head of this record, if it is here.
     pub(super) fn get(&self, seq: i64) -> Option<Head> {
         let at = usize::try_from(seq.checked_sub(self.first)?).ok()?.checked_mul(HEAD_BYTES)?;
@@ -215,6 +221,24 @@ pub(super) fn head(conn: &Connection, seq: i64) -> rusqlite::Result<Option<Head>
     Ok(Heads::around(conn, seq)?.and_then(|heads| heads.get(seq)))
 }
 
+/// Goes through the heads of the records behind this one, in order, without those that were deleted, until told to stop.
+pub(super) fn heads_after(
+    conn: &Connection,
+    after: i64,
+    mut each: impl FnMut(i64, Head) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    let around = Heads::around(conn, after)?;
+    let mut select = conn.prepare_cached("select first, heads from blocks where first > ?1 order by first")?;
+    for heads in around.map(Ok).into_iter().chain(select.query_map([after], Heads::of)?) {
+        for (seq, head) in heads?.iter().filter(|(seq, head)| *seq > after && head.is_there()) {
+            if each(seq, head).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A blob; what is none is as good as an empty one.
 fn blob(row: &Row<'_>, column: usize) -> Vec<u8> {
     row.get_ref(column).ok().and_then(|value| value.as_blob().ok()).unwrap_or_default().to_vec()
@@ -232,7 +256,7 @@ pub(super) struct Cache {
 impl Cache {
     /// The block that this record is in.
     pub(super) fn get(&self, seq: i64) -> Option<Arc<Block>> {
-        self.blocks.iter().rev().find(|block| (block.heads.first()..=block.heads.last()).contains(&seq)).cloned()
+        self.blocks.iter().rev().find(|block| block.heads.span(seq)).cloned()
     }
 
     /// Remembers a block as it is on disk.

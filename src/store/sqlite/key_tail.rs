@@ -1,9 +1,11 @@
 //! Reads the duplicate keys of the newest records from the records themselves: at a start, those that the index does not
 //! have yet. It is the one place where the index depends on how records are stored.
 
+use std::ops::ControlFlow;
+
 use rusqlite::Connection;
 
-use super::block::Heads;
+use super::block;
 use super::keys::{KeyMap, Seen};
 
 /// Keys of records in a row.
@@ -15,20 +17,17 @@ pub(super) struct Tail {
     pub(super) newest: i64,
 }
 
-/// Reads the keys of the records after `merged_to`, about `limit` of them at most. What it read is complete up to `newest`, which
+/// Reads the keys of the records after `merged_to`, at most `limit` keys. What it read is complete up to `newest`, which
 /// is `merged_to` itself where there is no record after it.
 pub(super) fn read_tail(records: &Connection, merged_to: i64, limit: usize) -> rusqlite::Result<Tail> {
     let mut tail = Tail { keys: KeyMap::default(), newest: merged_to };
-    let around = Heads::around(records, merged_to)?;
-    let mut select = records.prepare("select first, heads from blocks where first > ?1 order by first")?;
-    for heads in around.map(Ok).into_iter().chain(select.query_map([merged_to], Heads::of)?) {
+    block::heads_after(records, merged_to, |seq, head| {
         if tail.keys.len() >= limit {
-            break;
+            return ControlFlow::Break(());
         }
-        for (seq, head) in heads?.iter().filter(|(seq, head)| *seq > merged_to && head.is_there()) {
-            tail.keys.insert(head.key, Seen { seq, accepted_at_seconds: head.accepted_at.div_euclid(1000) });
-            tail.newest = seq;
-        }
-    }
+        tail.keys.insert(head.key, Seen { seq, accepted_at_seconds: head.accepted_at.div_euclid(1000) });
+        tail.newest = seq;
+        ControlFlow::Continue(())
+    })?;
     Ok(tail)
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::batch::Batch;
 use super::block::Block;
-use super::row::{self, Trimmed};
+use super::row::{self, Trimmed, UNREADABLE};
 
 /// What becomes of a record in its block.
 pub(super) enum Rewritten<'a> {
@@ -96,6 +96,3 @@ impl Batch<'_> {
         Ok(())
     }
 }
-
-/// The body of a record whose own could not be read.
-const UNREADABLE: &[u8] = &[0];

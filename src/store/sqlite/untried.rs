@@ -10,11 +10,12 @@
 //! chunk; a start finds the rest in the blocks behind it.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Tally;
-use super::block::Heads;
+use super::block;
 use crate::store::LaneId;
 
 /// Untried records in memory at which they are listed in chunks.
@@ -92,22 +93,18 @@ impl Untried {
                 each(lane, seq);
             }
         }
-        let mut select = conn.prepare("select first, heads from blocks where first > ?1 order by first")?;
-        let block_of_first = Heads::around(conn, listed_to)?;
-        let rest = select.query_map([listed_to], Heads::of)?;
-        for heads in block_of_first.map(Ok).into_iter().chain(rest) {
-            for (seq, head) in heads?.iter().filter(|(seq, head)| *seq > listed_to && head.is_there()) {
-                // A lane that does not exist shows when the tail is verified.
-                if let Some(line) = untried.lines.get_mut(&head.lane)
-                    && seq >= line.from
-                {
-                    line.tail.push_back(seq);
-                    untried.unlisted += 1;
-                    tally.add(seq);
-                    each(head.lane, seq);
-                }
+        block::heads_after(conn, listed_to, |seq, head| {
+            // A lane that does not exist shows when the tail is verified.
+            if let Some(line) = untried.lines.get_mut(&head.lane)
+                && seq >= line.from
+            {
+                line.tail.push_back(seq);
+                untried.unlisted += 1;
+                tally.add(seq);
+                each(head.lane, seq);
             }
-        }
+            ControlFlow::Continue(())
+        })?;
         Ok(Ok((untried, tally)))
     }
 

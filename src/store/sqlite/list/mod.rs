@@ -7,10 +7,11 @@
 mod under_way;
 
 use std::collections::{HashMap, HashSet, hash_map};
+use std::ops::ControlFlow;
 
 use rusqlite::{Row, ToSql};
 
-use super::block::{Block, Head, Heads};
+use super::block::{self, Block, Head, Heads};
 use super::error::read_error;
 use super::look::status_at;
 use super::reader::Reader;
@@ -169,7 +170,7 @@ struct Records<'a> {
 
 impl Records<'_> {
     fn block(&mut self, seq: i64) -> rusqlite::Result<Option<&Block>> {
-        let fits = |block: &Block| (block.heads.first()..=block.heads.last()).contains(&seq);
+        let fits = |block: &Block| block.heads.span(seq);
         if !self.block.as_ref().is_some_and(fits) {
             self.block = Block::around(&self.reader.conn, seq)?;
         }
@@ -265,16 +266,13 @@ pub(super) fn since(reader: &Reader, number: u64, limit: usize) -> Result<Vec<Ar
 }
 
 fn heads_since(reader: &Reader, after: i64, limit: usize) -> rusqlite::Result<Vec<(i64, Head)>> {
-    let around = Heads::around(&reader.conn, after)?;
-    let mut select = reader.conn.prepare_cached("select first, heads from blocks where first > ?1 order by first")?;
     let mut found = Vec::new();
-    for heads in around.map(Ok).into_iter().chain(select.query_map([after], Heads::of)?) {
-        for record in heads?.iter().filter(|(seq, head)| *seq > after && head.is_there()) {
-            if found.len() == limit {
-                return Ok(found);
-            }
-            found.push(record);
+    block::heads_after(&reader.conn, after, |seq, head| {
+        if found.len() == limit {
+            return ControlFlow::Break(());
         }
-    }
+        found.push((seq, head));
+        ControlFlow::Continue(())
+    })?;
     Ok(found)
 }

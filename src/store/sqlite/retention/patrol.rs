@@ -202,7 +202,7 @@ impl Patrol {
     /// Whether a record that was settled long enough ago can be deleted: then it is put down for it. Otherwise, when it
     /// can.
     fn examine(&self, conn: &Connection, seq: i64, now: Timestamp, found: &mut Found) -> rusqlite::Result<Option<i64>> {
-        if !found.heads.as_ref().is_some_and(|heads| (heads.first()..=heads.last()).contains(&seq)) {
+        if !found.heads.as_ref().is_some_and(|heads| heads.span(seq)) {
             found.heads = Heads::around(conn, seq)?;
         }
         let head = found.heads.as_ref().and_then(|heads| heads.get(seq));

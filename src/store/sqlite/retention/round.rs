@@ -117,7 +117,7 @@ impl Keeper {
             let conn = &self.reader.conn;
             let mut around: Option<Block> = None;
             for seq in seqs {
-                let fits = |block: &Block| (block.heads.first()..=block.heads.last()).contains(seq);
+                let fits = |block: &Block| block.heads.span(*seq);
                 if !around.as_ref().is_some_and(fits) {
                     around = Block::around(conn, *seq)?;
                 }

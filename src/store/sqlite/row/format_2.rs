@@ -4,7 +4,7 @@
 use rusqlite::Row;
 use rusqlite::types::{FromSqlResult, ValueRef};
 
-use super::{Content, LaneContent};
+use super::{Content, LaneContent, UNREADABLE};
 use crate::store::LaneId;
 use crate::store::sqlite::block::Head;
 use crate::store::sqlite::details::Body;
@@ -13,9 +13,6 @@ use crate::store::sqlite::details::Body;
 pub(in crate::store::sqlite) const SELECT: &str = "select seq, lane, receipt, duplicate_key, entity_logical_name, \
      entity_set_name, record_id, relationship_name, route, catalog_generation, accepted_at, traceparent, \
      client_tracking_id, crc, details from records order by seq";
-
-/// A body that no reader takes for one: what could not be read before cannot be read now.
-const UNREADABLE: &[u8] = &[0];
 
 /// The number, head and body of a row of [`SELECT`].
 pub(in crate::store::sqlite) fn record_in(row: &Row<'_>) -> rusqlite::Result<(i64, Head, Vec<u8>)> {

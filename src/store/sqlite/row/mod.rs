@@ -299,6 +299,8 @@ impl<'a> Parts<'a> {
 
 /// Stands where the length of a text would.
 const NO_TEXT: u32 = u32::MAX;
+/// A body that no reader takes for one: stands where what could not be read is written again.
+pub(super) const UNREADABLE: &[u8] = &[0];
 /// How a body says whether it ends with the details, or with their SHA-256.
 const KEPT: u8 = 1;
 const TRIMMED: u8 = 2;
