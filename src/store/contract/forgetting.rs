@@ -97,6 +97,29 @@ pub(crate) async fn dead_letters_are_deleted_in_their_time(engine: &impl Engine)
     assert_eq!(bench.0.stats().pending, 2);
 }
 
+pub(crate) async fn discarding_late_gives_a_dead_letter_no_more_time(engine: &impl Engine) {
+    let bench = Bench::open(engine).await;
+    let mut ids = Vec::new();
+    for record in 1..=4 {
+        ids.push(bench.append(admitted(record)).await.id());
+    }
+    for moment in [at(0), day(30), day(30)] {
+        bench.settle_next(moment, dead("no")).await;
+    }
+    bench.discard(DeadLetters::One(ids[1]), day(31)).await;
+    assert_eq!(engine.sweep(day(31)).await, Swept::default());
+    bench.discard(DeadLetters::One(ids[0]), day(32)).await;
+    assert_eq!(engine.sweep(before(day(50))).await, Swept::default());
+    assert_eq!(engine.sweep(day(50)).await, deleted(1));
+    assert_eq!(bench.0.receipt(ids[0]).await.unwrap(), None);
+    assert_eq!(
+        engine.sweep(before(day(80))).await,
+        Swept { given_up: 1, ..Swept::default() },
+        "the fourth was pending for too long"
+    );
+    assert_eq!(engine.sweep(day(80)).await, deleted(2));
+}
+
 pub(crate) async fn what_is_pending_or_waits_is_never_deleted(engine: &impl Engine) {
     let bench = Bench::open(engine).await;
     let mut ids = Vec::new();

@@ -109,6 +109,7 @@ macro_rules! store_contract {
             delivered_records_are_trimmed_and_then_deleted,
             a_repeat_finds_its_trimmed_first,
             dead_letters_are_deleted_in_their_time,
+            discarding_late_gives_a_dead_letter_no_more_time,
             what_is_pending_or_waits_is_never_deleted,
             what_is_pending_for_too_long_becomes_a_dead_letter,
             the_newest_record_stays,

@@ -76,6 +76,14 @@ impl Shelf {
             Self::Discarded => "discarded",
         }
     }
+
+    /// The shelf from which records come to this one with the moment they were settled at.
+    pub(super) const fn source(self) -> Option<Self> {
+        match self {
+            Self::Discarded => Some(Self::DeadLetters),
+            Self::Delivered | Self::DeadLetters => None,
+        }
+    }
 }
 
 impl Slice {

@@ -183,6 +183,7 @@ impl Model {
                     lane,
                     accepted_at: self.now,
                     state: State::Pending { due: 0, token: None },
+                    untried: true,
                     attempts: 0,
                     last_error: None,
                 });
@@ -217,6 +218,7 @@ impl Model {
                 };
                 prop_assert_eq!(leased.record.receipt, record.receipt);
                 prop_assert_eq!(leased.record.details.as_text(), Some(record.details.as_str()));
+                record.untried = false;
                 record.attempts += 1;
                 prop_assert_eq!((leased.attempt, leased.lane), (record.attempts, record.lane));
                 prop_assert_eq!(leased.until, now.after(duration));

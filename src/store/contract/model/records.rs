@@ -1,5 +1,7 @@
 //! What the model knows of each record, and how it compares with the engine's.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::super::{Bench, DUPLICATE_WINDOW, RETENTION, Swept, discarding};
@@ -17,6 +19,8 @@ pub(super) struct Record {
     pub(super) lane: LaneId,
     pub(super) accepted_at: i64,
     pub(super) state: State,
+    /// It was never handed out.
+    pub(super) untried: bool,
     pub(super) attempts: u32,
     pub(super) last_error: Option<String>,
 }
@@ -86,8 +90,9 @@ impl Record {
         true
     }
 
-    /// What time brings about.
-    fn sweep(&mut self, now: i64, newest: bool, swept: &mut Swept) {
+    /// What time brings about. What was never handed out goes in order: it stays if one before it in its lane stays,
+    /// which is in `held_up` then. Such a one can be younger only where a clock went back.
+    fn sweep(&mut self, now: i64, newest: bool, (swept, held_up): (&mut Swept, &mut BTreeSet<LaneId>)) {
         if let State::Waiting { since, closes } = self.state
             && closes <= now
         {
@@ -96,8 +101,12 @@ impl Record {
             swept.closed += 1;
         }
         let too_old = RETENTION.accepted.is_some_and(|age| self.accepted_at + seconds(age) <= now);
+        if matches!(self.state, State::Pending { .. }) && self.untried && !too_old {
+            held_up.insert(self.lane);
+        }
         if let State::Pending { due, token } = self.state
             && too_old
+            && !(self.untried && held_up.contains(&self.lane))
             && (token.is_none() || due <= now)
         {
             self.give_up("not delivered within 60 days".to_owned(), now);
@@ -141,10 +150,10 @@ impl Record {
 
 impl Model {
     pub(super) fn sweep(&mut self) -> Swept {
-        let mut swept = Swept::default();
+        let (mut swept, mut held_up) = (Swept::default(), BTreeSet::new());
         let newest = self.records.len().saturating_sub(1);
         for (place, record) in self.records.iter_mut().enumerate() {
-            record.sweep(self.now, place == newest, &mut swept);
+            record.sweep(self.now, place == newest, (&mut swept, &mut held_up));
         }
         swept
     }

@@ -4,7 +4,9 @@
 //! A table of settled records is in order of arrival, and only roughly in order of settling: a record can be delivered
 //! months after its neighbours. So the table is seen as segments of a few thousand sequence numbers, and for each of
 //! them memory holds the moment before which nothing in it can be due. It is known from the last look: what was there
-//! then was settled at known moments, and what came since was settled after it. A round visits every segment that has
+//! then was settled at known moments, and what came since was settled after it. Only what is discarded comes to its
+//! shelf with an older moment, that of the dead letter it was; so that shelf goes by what is known of the dead letters
+//! too. A round visits every segment that has
 //! rows, which takes one step in the tree for each, and reads only those that may hold something due: each of them once
 //! after a start, and then about when its records come of age.
 //!
@@ -122,8 +124,21 @@ impl Patrol {
         self.shelf
     }
 
+    /// Before which moment nothing that stood in this segment at the end of the last round, or has come to it since, is
+    /// to be deleted.
+    fn nothing_before(&self, segment: i64) -> Option<i64> {
+        self.segments.get(&segment).map(|due| due.delete)
+    }
+
     /// Goes on with the round, up to the next segment in which something may be due, or a bounded number of them.
-    pub(super) fn step(&mut self, conn: &Connection, kept: Kept, now: Timestamp) -> rusqlite::Result<Step> {
+    ///
+    /// `source` is the patrol, already through with this round, of the shelf that records come to this one from.
+    pub(super) fn step(
+        &mut self,
+        conn: &Connection,
+        source: Option<&Self>,
+        (kept, now): (Kept, Timestamp),
+    ) -> rusqlite::Result<Step> {
         let table = self.shelf.table();
         let mut next = conn.prepare_cached(&format!("select seq from {table} where seq >= ?1 order by seq limit 1"))?;
         for _ in 0..STEP_SEGMENTS {
@@ -139,7 +154,13 @@ impl Patrol {
                 Some(due) if due.delete.min(due.trim) > now.millis() => {
                     self.visited.insert(segment, *due);
                 }
-                Some(_) | None => return Ok(Step::Found(self.look(conn, segment, (kept, now))?)),
+                Some(_) | None => {
+                    let mut found = self.look(conn, segment, (kept, now))?;
+                    if let Some(due) = source.and_then(|source| source.nothing_before(segment)) {
+                        found.due.delete = found.due.delete.min(due);
+                    }
+                    return Ok(Step::Found(found));
+                }
             }
         }
         Ok(Step::Passed)

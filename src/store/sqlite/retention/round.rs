@@ -27,12 +27,14 @@ impl Keeper {
         }
         let board = &self.reader.board;
         let kept = Kept { newest: board.figures().high_water, wanted_from: board.wanted().from() };
-        let Some(patrol) = self.patrols.get_mut(self.patrol) else {
+        let Some((through, to_come)) = self.patrols.split_at_mut_checked(self.patrol) else { return Ok(true) };
+        let Some(patrol) = to_come.first_mut() else {
             (self.lane, self.patrol) = (0, 0);
             return Ok(true);
         };
         let shelf = patrol.shelf();
-        match patrol.step(&self.reader.conn, kept, now)? {
+        let source = through.iter().find(|patrol| Some(patrol.shelf()) == shelf.source());
+        match patrol.step(&self.reader.conn, source, (kept, now))? {
             Step::Found(found) => {
                 let found = self.let_go(shelf, found)?;
                 if let Some(patrol) = self.patrols.get_mut(self.patrol) {
