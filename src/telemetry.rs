@@ -58,6 +58,12 @@ struct TryLabels {
     outcome: &'static str,
 }
 
+/// A listener.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ListenerLabel {
+    listener: &'static str,
+}
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -84,6 +90,7 @@ pub struct Metrics {
     catalog_generation: Gauge,
     reload_ok: Gauge,
     ready: Gauge,
+    certificate_expiry: Family<ListenerLabel, Gauge>,
 }
 
 /// What a scrape looks up at the moment it happens.
@@ -143,6 +150,7 @@ impl Metrics {
             catalog_generation: Gauge::default(),
             reload_ok: Gauge::default(),
             ready: Gauge::default(),
+            certificate_expiry: Family::default(),
         };
         if let Ok(mut registry) = metrics.registry.lock() {
             metrics.register_door(&mut registry);
@@ -205,6 +213,12 @@ impl Metrics {
         registry.register("catalog_generation", "The catalog in force", self.catalog_generation.clone());
         registry.register("config_reload_ok", "0 after a reload that found faults", self.reload_ok.clone());
         registry.register("ready", "1 while new records are taken", self.ready.clone());
+        registry.register_with_unit(
+            "tls_certificate_expiry",
+            "When the certificate of a listener expires, in seconds since 1970",
+            Unit::Seconds,
+            self.certificate_expiry.clone(),
+        );
     }
 
     /// One request was answered.
@@ -262,6 +276,11 @@ impl Metrics {
     /// So many pending records wait for a work stream or a routing queue to be configured again.
     pub fn unconfigured(&self, records: u64) {
         self.unconfigured.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// When the certificate of a listener expires, in seconds since 1970.
+    pub fn certificate_expires(&self, listener: &'static str, at: i64) {
+        self.certificate_expiry.get_or_create(&ListenerLabel { listener }).set(at);
     }
 
     /// The metrics as OpenMetrics text.

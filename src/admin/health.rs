@@ -65,6 +65,9 @@ pub(super) async fn metrics(request: HttpRequest, desk: web::Data<Desk>) -> Resu
         reload_ok: desk.live.status().ok,
         ready: obstacle(&desk).is_none(),
     };
+    for (listener, identity) in desk.live.current().identities.named() {
+        desk.door.metrics().certificate_expires(listener, identity.validity().not_after.seconds());
+    }
     let text = desk.door.metrics().render(&moment);
     let response = HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(METRICS_MEDIA_TYPE)))

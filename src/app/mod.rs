@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use actix_web::middleware::from_fn;
 use actix_web::web;
+use rustls::ServerConfig;
 use tokio::runtime::{Handle, Runtime};
 
 pub use development::DevelopmentKey;
 
 use crate::admin::{self, Desk};
+use crate::config::identity::TlsIdentity;
 use crate::config::settings::{LimitSettings, Process};
 use crate::config::watch::{self, WatchGuard};
 use crate::config::{self, Config, Faults, Live, Overrides};
@@ -33,6 +35,7 @@ use crate::http::door::{Door, DoorParts};
 use crate::http::frame::frame;
 use crate::http::keys::JwksService;
 use crate::http::server::{ServerSettings, serve};
+use crate::http::tls;
 use crate::intake::Intake;
 use crate::store::catalog::CatalogStore;
 use crate::store::sqlite::catalog::{SqliteCatalog, read_stored};
@@ -54,6 +57,7 @@ pub struct App {
     teller: LoopHandle,
     public: TcpListener,
     admin: TcpListener,
+    tls: Tls,
     development_key: Option<DevelopmentKey>,
     _watch: WatchGuard,
     background: Background,
@@ -87,6 +91,9 @@ pub enum BuildError {
     /// The development key cannot be kept.
     #[error("the development key: {0}")]
     DevelopmentKey(io::Error),
+    /// TLS cannot be spoken.
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(#[from] rustls::Error),
     /// A thread, a runtime or a file watch cannot be started.
     #[error("cannot start {what}: {cause}")]
     System {
@@ -147,6 +154,7 @@ impl App {
         }));
         let watch = watch::start(Arc::clone(&live))
             .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
+        let tls = Tls::of(&live)?;
         let nudge = Nudge::default();
         // Before anything is delivered: it says which records have to keep their details.
         let subscriptions = subscriptions(&process, &store)?;
@@ -187,6 +195,7 @@ impl App {
             teller,
             public,
             admin,
+            tls,
             development_key,
             _watch: watch,
             background,
@@ -207,6 +216,16 @@ impl App {
     /// When the system does not say.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
+    }
+
+    /// What the public listener identifies itself with, where it speaks TLS.
+    pub fn public_identity(&self) -> Option<Arc<TlsIdentity>> {
+        self.tls.public.as_ref().and_then(|_| self.live.current().identities.public.clone())
+    }
+
+    /// What the second listener identifies itself with, where it speaks TLS.
+    pub fn admin_identity(&self) -> Option<Arc<TlsIdentity>> {
+        self.tls.admin.as_ref().and_then(|_| self.live.current().identities.admin.clone())
     }
 
     /// The development key, where one is in use.
@@ -232,7 +251,8 @@ impl App {
 
         let (door, counted) = (self.door.clone(), metrics.clone());
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
-        let settings = ServerSettings { name: "public", workers, limits: self.process.limits.clone() };
+        let settings =
+            ServerSettings { name: "public", workers, limits: self.process.limits.clone(), tls: self.tls.public };
         let public = serve(self.public, &settings, &self.door, move || {
             actix_web::App::new()
                 .app_data(door.clone())
@@ -240,7 +260,7 @@ impl App {
                 .wrap(from_fn(frame))
                 .configure(crate::http::routes)
         })?;
-        let settings = ServerSettings { name: "admin", workers: 1, limits: admin_limits };
+        let settings = ServerSettings { name: "admin", workers: 1, limits: admin_limits, tls: self.tls.admin };
         let admin = serve(self.admin, &settings, &self.door, move || {
             actix_web::App::new()
                 .app_data(desk.clone())
@@ -272,6 +292,25 @@ impl App {
 /// Installs the one crypto provider of the process; every TLS client needs it. That it is installed already is no fault.
 pub fn install_crypto_provider() {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// How the listeners speak TLS; `None` for one that does not.
+struct Tls {
+    public: Option<Arc<ServerConfig>>,
+    admin: Option<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    fn of(live: &Arc<Live>) -> Result<Self, rustls::Error> {
+        let identities = live.current().identities.clone();
+        let speaks = |which: tls::Which| {
+            which(&identities).map(|identity| tls::server_config(identity, live, which)).transpose()
+        };
+        Ok(Self {
+            public: speaks(|identities| identities.public.as_ref())?,
+            admin: speaks(|identities| identities.admin.as_ref())?,
+        })
+    }
 }
 
 /// A runtime for what runs beside everything else. It ends without being waited for, also where a start fails half way:

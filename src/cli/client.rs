@@ -1,13 +1,13 @@
 //! How commands talk to a running gateway: its address, a key, and answers that are either JSON or a problem.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use super::output::printable;
-use super::{Exit, Failure};
+use super::{Exit, Failure, with_causes};
 
 /// Where the gateway is, and who asks.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,6 +30,9 @@ pub(super) struct ClientArgs {
     /// A file that holds the API key, used when no key is given. The gateway writes its development key here.
     #[arg(long, global = true, value_name = "FILE", default_value = "streamgate-data/development.key")]
     key_file: PathBuf,
+    /// A file with certificates to trust besides those of the system, where the gateway's is from nobody that it knows.
+    #[arg(long, global = true, env = "STREAMGATE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// Which of the gateway's two listeners.
@@ -138,6 +141,9 @@ impl Client {
             // A proxy could not reach this machine's loopback, and must not learn the key.
             http = http.no_proxy();
         }
+        if let Some(file) = &args.ca {
+            http = http.tls_certs_merge(certificates(file)?);
+        }
         let http = http
             .build()
             .map_err(|fault| Failure::new(Exit::Refused, format!("the HTTP client cannot start: {fault}")))?;
@@ -186,11 +192,15 @@ impl Client {
             request = request.header("content-type", "application/json").body(body);
         }
         let unreachable = |fault: reqwest::Error| {
-            let cause = std::error::Error::source(&fault).map_or_else(|| fault.to_string(), ToString::to_string);
-            Failure::new(
-                Exit::Unreachable,
-                format!("no answer from {url}: {cause}. Is the gateway running, and are --url and --admin-url right?"),
-            )
+            let cause = std::error::Error::source(&fault).map_or_else(|| fault.to_string(), with_causes);
+            // What is wrong with a certificate is at the end of the chain of causes, as words only.
+            let advice = if cause.contains("certificate") || cause.contains("CaUsedAsEndEntity") {
+                "Does the certificate belong to that host name, and is its issuer trusted here? If not, give the issuer's \
+                 certificate with --ca or STREAMGATE_CA."
+            } else {
+                "Is the gateway running, and are --url and --admin-url right?"
+            };
+            Failure::new(Exit::Unreachable, format!("no answer from {url}: {cause}. {advice}"))
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -204,6 +214,17 @@ impl Client {
         })?;
         Ok(Answer { status, body, etag })
     }
+}
+
+/// The certificates in a file.
+fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
+    let unusable = |fault: String| {
+        let message = format!("--ca {}: {fault}. Name a file with certificates in PEM.", file.display());
+        Failure::new(Exit::Usage, message)
+    };
+    let bytes = std::fs::read(file).map_err(|fault| unusable(format!("cannot be read ({fault})")))?;
+    let found = reqwest::Certificate::from_pem_bundle(&bytes).map_err(|fault| unusable(with_causes(&fault)))?;
+    if found.is_empty() { Err(unusable("there is no certificate in it".to_owned())) } else { Ok(found) }
 }
 
 /// Whether the address is on this machine.
@@ -240,6 +261,7 @@ mod tests {
             admin_url: url,
             key: Some(key.to_owned()),
             key_file: PathBuf::new(),
+            ca: None,
         })
     }
 

@@ -29,6 +29,8 @@ pub(super) const PROCESS: Keys = keys(
         "admin_listen",
         "public_host",
         "public_scheme",
+        "tls",
+        "admin_tls",
         "data_dir",
         "organizations",
         "store",
@@ -42,6 +44,9 @@ pub(super) const PROCESS: Keys = keys(
         "subscriptions",
     ],
 );
+const OF_TLS: &[&str] = &["certificate_file", "private_key_file", "private_key_env"];
+pub(super) const TLS: Keys = keys("[tls]", OF_TLS);
+pub(super) const ADMIN_TLS: Keys = keys("[admin_tls]", OF_TLS);
 pub(super) const STORE: Keys = keys("[store]", &["disk_reserve_bytes", "duplicate_window_days", "max_waiting_appends"]);
 pub(super) const RETENTION: Keys = keys(
     "[retention]",

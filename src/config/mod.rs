@@ -11,6 +11,7 @@
 
 mod check;
 mod fault;
+pub mod identity;
 mod json;
 mod keys;
 pub mod live;

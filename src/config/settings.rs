@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::Url;
 
+use super::identity::Identities;
 use super::stored::Layers;
 use crate::domain::access::{OrganizationScope, Permission};
 use crate::domain::catalog::{Catalog, RateLimit, RoutingQueueName};
@@ -29,6 +30,10 @@ pub struct Process {
     pub public_host: Option<PublicHost>,
     /// `http` or `https`, as the callers see the gateway; for the status URL in answers.
     pub public_scheme: PublicScheme,
+    /// Whether the public listener speaks TLS. With which certificate is in [`Effective`].
+    pub tls: bool,
+    /// Whether the second listener does.
+    pub admin_tls: bool,
     /// Where records are kept.
     pub data_dir: PathBuf,
     /// How records are kept.
@@ -69,7 +74,7 @@ impl PublicHost {
 pub enum PublicScheme {
     /// In the clear.
     Http,
-    /// Through something that ends TLS.
+    /// By TLS, which ends here or in front.
     Https,
 }
 
@@ -167,6 +172,8 @@ pub struct Effective {
     pub delivery: DeliverySettings,
     /// Who may subscribe to what, and how they are told.
     pub subscriptions: SubscriptionSettings,
+    /// What the listeners that speak TLS identify themselves with.
+    pub identities: Identities,
     /// Where each part of this comes from.
     pub layers: Layers,
 }

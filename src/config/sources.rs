@@ -70,7 +70,7 @@ pub(super) struct Sources {
     pub(super) main: Option<PathBuf>,
     /// Where the organizations are, as far as that is known.
     pub(super) organizations: Option<Pattern>,
-    /// The files with signing secrets.
+    /// The files with signing secrets, certificates and their keys.
     pub(super) secrets: Vec<PathBuf>,
 }
 

@@ -29,7 +29,9 @@ pub mod receipts;
 pub mod records;
 pub mod request_id;
 pub mod server;
+pub mod socket;
 pub mod subscriptions;
+pub mod tls;
 pub mod transport;
 pub mod work_items;
 

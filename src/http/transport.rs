@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::peers::PeerGuard;
 use super::problem::{Code, Problem};
 use super::request_id::RequestId;
+use super::socket::Socket;
 
 /// How long the parts of a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -63,13 +63,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(deadlines: Deadlines) -> Self {
-        let now = Instant::now();
+    fn new(deadlines: Deadlines, connected: Instant) -> Self {
         Self {
             deadlines,
             phase: Cell::new(Phase::Idle),
-            deadline: Cell::new(now + deadlines.first_head),
-            request_began: Cell::new(now),
+            deadline: Cell::new(connected + deadlines.first_head),
+            request_began: Cell::new(connected),
             line_bytes: Cell::new(0),
             line_complete: Cell::new(false),
             used: Cell::new(false),
@@ -95,6 +94,12 @@ impl Connection {
         self.request_began.set(now);
         self.line_bytes.set(0);
         self.line_complete.set(false);
+    }
+
+    /// Nothing follows but the end, for which the peer gets this long.
+    fn ends_within(&self, grace: Duration) {
+        self.phase.set(Phase::Idle);
+        self.deadline.set(Instant::now() + grace);
     }
 
     /// Bytes came in. Answers false when they hold a request line that must not reach the parser.
@@ -128,14 +133,15 @@ impl Connection {
 /// Longest request line that is answered with 400 when it does not parse; a longer one is 414.
 const LONGEST_LINE_BYTES: usize = 8 * 1_024;
 
-/// A TCP connection with deadlines, whose bare framework errors leave as JSON.
+/// A connection with deadlines, whose bare framework errors leave as JSON.
 pub struct GuardedStream {
-    io: TcpStream,
+    io: Socket,
     connection: Rc<Connection>,
     timer: RefCell<Pin<Box<Sleep>>>,
     /// Bytes that replace what the framework wrote and have not left yet.
     replaced: BytesMut,
     ended: bool,
+    closing: bool,
     /// How often in a row nothing could be written.
     blocked_writes: u32,
     _peer: PeerGuard,
@@ -145,12 +151,25 @@ pub struct GuardedStream {
 /// at most; only one that floods without reading comes near this.
 const MAX_BLOCKED_WRITES: u32 = 1_000;
 
+/// How long the last bytes of a connection, and the word that it ends, may take to leave.
+const CLOSING: Duration = Duration::from_secs(1);
+
 impl GuardedStream {
-    /// Takes over a fresh connection; its place among its peer's connections is freed when it goes.
-    pub fn new(io: TcpStream, deadlines: Deadlines, peer: PeerGuard) -> Self {
-        let connection = Rc::new(Connection::new(deadlines));
+    /// Takes over a connection, whose first head is timed from when it `connected`; its place among its peer's connections
+    /// is freed when it goes.
+    pub fn new(io: Socket, deadlines: Deadlines, connected: Instant, peer: PeerGuard) -> Self {
+        let connection = Rc::new(Connection::new(deadlines, connected));
         let timer = RefCell::new(Box::pin(tokio::time::sleep_until(connection.deadline.get())));
-        Self { io, connection, timer, replaced: BytesMut::new(), ended: false, blocked_writes: 0, _peer: peer }
+        Self {
+            io,
+            connection,
+            timer,
+            replaced: BytesMut::new(),
+            ended: false,
+            closing: false,
+            blocked_writes: 0,
+            _peer: peer,
+        }
     }
 
     /// The side that the application sees.
@@ -182,11 +201,11 @@ impl GuardedStream {
     }
 
     /// Answers a request that never reached the application, and reads no more.
-    fn refuse(&mut self, problem: Problem) {
-        let answer = raw_answer(problem);
-        // Best effort: the peer may be gone, and there is nobody else to tell.
-        let _written = self.io.try_write(&answer);
+    fn refuse(&mut self, cx: &mut Context<'_>, problem: Problem) {
+        self.replaced.extend_from_slice(&raw_answer(problem));
         self.ended = true;
+        // What does not leave now does before the connection ends. The peer may be gone, and there is nobody else to tell.
+        let _sent = self.poll_replaced(cx);
     }
 
     /// Writes to the socket: the one way out. A reader who does not read holds the connection no longer than one who does
@@ -197,6 +216,11 @@ impl GuardedStream {
             self.blocked_writes = 0;
             return outcome;
         }
+        self.blocked(cx)
+    }
+
+    /// Bytes wait to leave: they do so until the deadline, and only so often.
+    fn blocked<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         self.blocked_writes += 1;
         if self.blocked_writes > MAX_BLOCKED_WRITES || self.timed_out(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -230,11 +254,12 @@ impl AsyncRead for GuardedStream {
                 let received = buf.filled().get(before..).unwrap_or_default();
                 if !received.is_empty() && !self.connection.received(received) {
                     buf.set_filled(before);
-                    self.refuse(Problem::new(
+                    let problem = Problem::new(
                         Code::BadRequest,
                         "The request line holds a `#`; a fragment is never sent to a server.",
                         "Send the path and query only.",
-                    ));
+                    );
+                    self.refuse(cx, problem);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -242,7 +267,7 @@ impl AsyncRead for GuardedStream {
             Poll::Pending if self.timed_out(cx) => {
                 // A connection that has been used and is merely idle closes without a word.
                 if self.connection.phase.get() == Phase::Head || !self.connection.used.get() {
-                    self.refuse(head_too_slow());
+                    self.refuse(cx, head_too_slow());
                 }
                 self.ended = true;
                 Poll::Ready(Ok(()))
@@ -280,13 +305,20 @@ impl AsyncWrite for GuardedStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_replaced(cx))?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        // TLS takes bytes that the socket does not take yet, so that a reader who does not read shows here.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_ready() { flushed } else { self.blocked(cx) }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closing {
+            self.closing = true;
+            self.connection.ends_within(CLOSING);
+        }
         // Bytes that cannot be sent any more do not keep the connection from ending.
         let _sent = ready!(self.poll_replaced(cx));
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let ended = Pin::new(&mut self.io).poll_shutdown(cx);
+        if ended.is_ready() { ended } else { self.blocked(cx) }
     }
 }
 

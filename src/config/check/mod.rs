@@ -9,6 +9,7 @@ mod organization;
 mod process;
 mod routing_queue;
 mod rules;
+mod tls;
 mod work_stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::routing_queue::Drafts;
+use super::identity::Identities;
 use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
 use super::secret;
@@ -52,6 +54,7 @@ pub(super) struct Checked {
     pub(super) routing_queues: RoutingQueues,
     pub(super) delivery: DeliverySettings,
     pub(super) subscriptions: SubscriptionSettings,
+    pub(super) identities: Identities,
     /// Files that hold secrets, to be looked at again.
     pub(super) secret_files: Vec<PathBuf>,
 }
@@ -101,13 +104,25 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     if input.main_was_read {
         refuse_open_door(&input.main, &process);
     }
-    let (routing_queues, secret_files) = with_secrets(drafts, input);
+    let (identities, identity_files) = tls::identities(&input.main, input.outside.environment);
+    let (routing_queues, mut secret_files) = with_secrets(drafts, input);
+    secret_files.extend(identity_files);
     let layers = Layers {
         stored: Arc::new(stored.clone()),
         provisioned: Arc::new(provisioned),
         surroundings: Arc::new(surroundings),
     };
-    Checked { process, organizations, layers, credentials, routing_queues, delivery, subscriptions, secret_files }
+    Checked {
+        process,
+        organizations,
+        layers,
+        credentials,
+        routing_queues,
+        delivery,
+        subscriptions,
+        identities,
+        secret_files,
+    }
 }
 
 /// What the store holds. Without knowing where the store is, nothing: the reading has faults then anyway.

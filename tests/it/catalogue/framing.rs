@@ -22,6 +22,10 @@ fn chunk(body: &str) -> String {
 
 #[test]
 fn f_lengths_and_chunks() {
+    lengths_and_chunks(&TestGateway::start());
+}
+
+pub(crate) fn lengths_and_chunks(gateway: &TestGateway) {
     let body = nth_incident(1);
     let length = format!("Content-Length: {}\r\n", body.len());
     let te = "Transfer-Encoding: chunked\r\n";
@@ -70,11 +74,15 @@ fn f_lengths_and_chunks() {
         versioned("F125 1.0 + chunked", &[400], "HTTP/1.0", &format!("Host: g\r\n{te}"), chunk(&body)),
         versioned("F126 1.0 without length", &[400], "HTTP/1.0", "Host: g\r\n", &body),
     ];
-    run(&TestGateway::start(), &cases);
+    run(gateway, &cases);
 }
 
 #[test]
 fn f_request_lines_and_fields() {
+    request_lines_and_fields(&TestGateway::start());
+}
+
+pub(crate) fn request_lines_and_fields(gateway: &TestGateway) {
     let body = nth_incident(1);
     let length = |n: usize| format!("Content-Length: {}\r\n", nth_incident(n).len());
     let whole = |id, expected, text: String| Case { id, bytes: text.into_bytes(), expected };
@@ -108,16 +116,18 @@ fn f_request_lines_and_fields() {
         raw("F147 h2c", &[202], &format!("Connection: upgrade\r\nUpgrade: h2c\r\n{}", length(147)), nth_incident(147)),
         raw("F150 Expect: 200-ok", &[202, 417], &format!("Expect: 200-ok\r\n{}", length(150)), nth_incident(150)),
     ];
-    let gateway = TestGateway::start();
-    run(&gateway, &cases);
+    run(gateway, &cases);
 
     let leading = [b"\r\n\r\n", &*raw("", &[], &length(145), nth_incident(145)).bytes].concat();
-    run(&gateway, &[Case { id: "F145 leading CRLFs", bytes: leading, expected: &[202] }]);
+    run(gateway, &[Case { id: "F145 leading CRLFs", bytes: leading, expected: &[202] }]);
 }
 
 #[test]
 fn f107_what_follows_a_short_length_is_never_accepted() {
-    let gateway = TestGateway::start();
+    what_follows_a_short_length(&TestGateway::start());
+}
+
+pub(crate) fn what_follows_a_short_length(gateway: &TestGateway) {
     let mut connection = Connection::open(gateway.public);
     let headers = [("X-Api-Key", KEY), ("Content-Type", "application/json")];
     let inner = request("POST", "/api/v1/records", &headers, nth_incident(7).as_bytes());
@@ -127,7 +137,7 @@ fn f107_what_follows_a_short_length_is_never_accepted() {
         check_invariants("F107", &answer);
         assert_eq!(answer.status, 400);
     }
-    assert_eq!(super::stored(&gateway), 0);
+    assert_eq!(super::stored(gateway), 0);
 }
 
 #[test]
@@ -153,7 +163,10 @@ fn f148_an_expectation_is_met_and_f149_not_for_strangers() {
 
 #[test]
 fn f151_pipelined_requests_are_answered_in_order() {
-    let gateway = TestGateway::start();
+    pipelined_requests(&TestGateway::start());
+}
+
+pub(crate) fn pipelined_requests(gateway: &TestGateway) {
     let mut connection = Connection::open(gateway.public);
     let headers = [("X-Api-Key", KEY), ("Content-Type", "application/json")];
     let all: Vec<u8> = (0..40)
@@ -168,19 +181,21 @@ fn f151_pipelined_requests_are_answered_in_order() {
         let answer = connection.answer().expect("an answer");
         assert_eq!(answer.status, if n % 2 == 0 { 202 } else { 400 }, "request {n}");
     }
-    assert_eq!(super::stored(&gateway), 20);
+    assert_eq!(super::stored(gateway), 20);
 }
 
 /// A gateway that waits for one second where the usual one waits for ten.
-fn impatient() -> TestGateway {
-    let mut setup = Setup::default();
+pub(crate) fn impatient(mut setup: Setup) -> TestGateway {
     setup.process.push_str("\n[limits]\nrequest_deadline_seconds = 1\nkeep_alive_seconds = 1\n");
     TestGateway::start_with(&setup)
 }
 
 #[test]
 fn slow_clients_are_told_or_closed() {
-    let gateway = impatient();
+    slow_clients(&impatient(Setup::default()));
+}
+
+pub(crate) fn slow_clients(gateway: &TestGateway) {
     let head = |bytes: usize| {
         format!(
             "POST /api/v1/records HTTP/1.1\r\nHost: g\r\nX-Api-Key: {KEY}\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n"
@@ -218,7 +233,10 @@ fn slow_clients_are_told_or_closed() {
 
 #[test]
 fn s309_a_half_closed_connection_gets_its_answer() {
-    let gateway = TestGateway::start();
+    half_closed(&TestGateway::start());
+}
+
+pub(crate) fn half_closed(gateway: &TestGateway) {
     let mut connection = Connection::open(gateway.public);
     let headers = [("X-Api-Key", KEY), ("Content-Type", "application/json")];
     connection.send(&request("POST", "/api/v1/records", &headers, nth_incident(309).as_bytes()));

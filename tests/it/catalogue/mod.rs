@@ -4,7 +4,7 @@
 //! 2 KiB with the common headers, never a 5xx but 503, and nothing stored but what was answered with 202.
 
 mod credentials;
-mod framing;
+pub(crate) mod framing;
 mod heads;
 mod identifiers;
 mod json;

@@ -8,6 +8,7 @@ pub(crate) mod issuer;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod tls;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

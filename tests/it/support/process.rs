@@ -10,6 +10,8 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// What it printed when it was ready.
+    pub(crate) greeting: serde_json::Value,
 }
 
 impl Process {
@@ -35,14 +37,24 @@ impl Process {
             serde_json::from_str(&line).unwrap_or_else(|fault| panic!("no greeting ({fault}): {line:?}"));
         let address = |name: &str| {
             let url = greeting[name].as_str().expect("an address");
-            url.trim_start_matches("http://").parse().expect("an address")
+            let (scheme, address) = url.split_once("://").expect("an address");
+            let address = address.parse().expect("an address");
+            super::tls::expect(address, scheme == "https");
+            address
         };
-        Self { child, public: address("publicUrl"), admin: address("adminUrl") }
+        let (public, admin) = (address("publicUrl"), address("adminUrl"));
+        Self { child, public, admin, greeting }
     }
 
     /// Its process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("told");
     }
 
     /// kill -9, without awaiting the end: for threads that see it from outside.
