@@ -104,7 +104,7 @@ pub(super) fn fault_in_words(fault: &Value) -> String {
 pub(super) struct Client {
     http: reqwest::Client,
     args: ClientArgs,
-    key: String,
+    key: Option<String>,
 }
 
 impl Client {
@@ -127,6 +127,11 @@ impl Client {
             let message = "the API key is empty, or holds blanks or characters that no key has; give the whole key and nothing else";
             return Err(Failure::new(Exit::Usage, message));
         }
+        Ok(Self { key: Some(key), ..Self::without_key(args)? })
+    }
+
+    /// For what anybody may ask.
+    pub(super) fn without_key(args: &ClientArgs) -> Result<Self, Failure> {
         for url in [&args.url, &args.admin_url] {
             let is_http = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
             // Behind either of these, a path would be no path.
@@ -147,7 +152,7 @@ impl Client {
         let http = http
             .build()
             .map_err(|fault| Failure::new(Exit::Refused, format!("the HTTP client cannot start: {fault}")))?;
-        Ok(Self { http, args: args.clone(), key })
+        Ok(Self { http, args: args.clone(), key: None })
     }
 
     /// One request. A body is sent as JSON, byte for byte.
@@ -184,7 +189,10 @@ impl Client {
                            `streamgate apply` change what is called so";
             return Err(Failure::new(Exit::Usage, message));
         }
-        let mut request = self.http.request(method, url.clone()).header("x-api-key", &self.key);
+        let mut request = self.http.request(method, url.clone());
+        if let Some(key) = &self.key {
+            request = request.header("x-api-key", key);
+        }
         if let Some(tag) = if_match {
             request = request.header("if-match", tag);
         }

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod completions;
 mod connector;
+mod health;
 mod keys;
 mod listen;
 mod output;
@@ -55,6 +56,8 @@ enum Command {
     Connector(connector::ConnectorArgs),
     /// Run the connector's test operation until it earns a 202, saying why each time it does not.
     TestConnection(test_connection::TestConnectionArgs),
+    /// Ask whether a running gateway takes records; needs no key.
+    Health(health::HealthArgs),
     /// Receive events on this machine, check their signatures, and print them.
     Listen(listen::ListenArgs),
     /// Look at stored records, ask what would become of one, requeue dead letters.
@@ -155,6 +158,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args, &output),
         Some(Command::Connector(args)) => connector::run(&args, &output),
         Some(Command::TestConnection(args)) => test_connection::run(&args, &output),
+        Some(Command::Health(args)) => health::run(&args, &output),
         Some(Command::Listen(args)) => listen::run(&args, &output),
         Some(Command::Records(args)) => records::run(&args, &output),
         Some(Command::Keys(args)) => keys::run(&args, &output),

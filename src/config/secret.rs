@@ -88,7 +88,7 @@ pub(super) struct SecretSource<'a> {
 /// Reads a signing secret; what is wrong becomes a fault. Where a file is to be made but must not be (`may_write`), the
 /// secret is made in memory only.
 pub(super) fn read(source: &SecretSource<'_>, environment: Environment<'_>, may_write: bool) -> Option<WebhookSecret> {
-    let secret = WebhookSecret::parse(&text(source, environment, may_write)?);
+    let secret = WebhookSecret::parse(&read_text(source, environment, may_write)?);
     if let Err(fault) = &secret {
         source.at.fault(format!("the secret in {} {fault}", source.place));
     }
@@ -96,7 +96,7 @@ pub(super) fn read(source: &SecretSource<'_>, environment: Environment<'_>, may_
 }
 
 /// The text of a secret, which is not empty; what is wrong becomes a fault.
-pub(super) fn text(source: &SecretSource<'_>, environment: Environment<'_>, may_write: bool) -> Option<String> {
+pub(super) fn read_text(source: &SecretSource<'_>, environment: Environment<'_>, may_write: bool) -> Option<String> {
     let text = match &source.place {
         SecretPlace::Variable(name) => {
             let text = environment(name);

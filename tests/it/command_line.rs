@@ -13,7 +13,7 @@ use crate::support::process::Process;
 use crate::support::raw::{Connection, exchange, request};
 use crate::support::records::{INCIDENT, ORGANIZATION_ID, WORK_STREAM_ID, nth_incident};
 
-fn streamgate() -> Command {
+pub(crate) fn streamgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamgate"));
     for name in [
         "STREAMGATE_CONFIG",

@@ -14,6 +14,7 @@ mod work_stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,9 @@ use super::identity::Identities;
 use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
 use super::secret;
-use super::settings::{CredentialSettings, DeliverySettings, Process, PublicHost, RoutingQueues, SubscriptionSettings};
+use super::settings::{
+    CredentialSettings, DeliverySettings, Process, PublicHost, PublicScheme, RoutingQueues, SubscriptionSettings,
+};
 use super::source::{Place, SourceFile};
 use super::stored::{ApiKeyRequest, Document, Layers, Stored};
 use crate::domain::access::Caller;
@@ -103,6 +106,7 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     credentials.stored_api_keys = stored.api_keys.values().map(|key| key.settings.clone()).collect();
     if input.main_was_read {
         refuse_open_door(&input.main, &process);
+        warn_of_the_clear(&input.main, &process);
     }
     let (identities, identity_files) = tls::identities(&input.main, input.outside.environment);
     let (routing_queues, mut secret_files) = with_secrets(drafts, input);
@@ -160,6 +164,20 @@ fn refuse_open_door(main: &Table<'_>, process: &Process) {
             let hint = "run `streamgate keys new` and put what it prints here, or listen on 127.0.0.1";
             main.place_of(key).hinted(message, hint);
         }
+    }
+}
+
+/// Other machines can connect, and what they send, keys included, can be read on its way.
+fn warn_of_the_clear(main: &Table<'_>, process: &Process) {
+    let is_reachable = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+    if is_reachable(process.listen) && !process.tls && process.public_scheme == PublicScheme::Http {
+        let message = format!("`listen` is {}, and keys travel to it in the clear", process.listen);
+        let hint = "configure [tls], or say public_scheme = \"https\" where something in front ends TLS";
+        main.place_of("listen").warning(message, hint);
+    }
+    if is_reachable(process.admin_listen) && !process.admin_tls {
+        let message = format!("`admin_listen` is {}, and keys travel to it in the clear", process.admin_listen);
+        main.place_of("admin_listen").warning(message, "configure [admin_tls], or listen on 127.0.0.1");
     }
 }
 

@@ -47,7 +47,7 @@ fn identity(table: &Table<'_>, environment: Environment<'_>, files: &mut Vec<Pat
     let certificates = read_certificates(&path, named.at);
     let shown_place = place.to_string();
     let source = SecretSource { kind: SecretKind::PrivateKey, place, at: key_at, create: false, previous: false };
-    let key = secret::text(&source, environment, false);
+    let key = secret::read_text(&source, environment, false);
     let (certificates, key) = (certificates?, key?);
     let identity = TlsIdentity::read(&path, &certificates, &key);
     match identity {

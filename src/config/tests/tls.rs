@@ -127,3 +127,25 @@ fn to_speak_tls_or_not_needs_a_restart() {
     let Ok(ReloadOutcome::Applied { restart_needed, .. }) = live.reload() else { panic!("applied") };
     assert_eq!(restart_needed, ["tls"]);
 }
+
+#[test]
+fn keys_in_the_clear_are_warned_of() {
+    let key = format!(
+        "[[api_keys]]\nname = \"a\"\nsha256 = \"{}\"\npermissions = [\"records.write\"]\norganizations = \"*\"\n",
+        "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
+    );
+    let warnings = |settings: &str, rest: &str| -> Vec<String> {
+        let files = Files::new(&format!("{settings}{rest}{key}"), &[("contoso.toml", CONTOSO)]);
+        files.write_pair("c.pem", "k.pem");
+        let config = files.load().expect("no fault");
+        config.warnings.iter().map(|warning| files.short(warning)).collect()
+    };
+    let both = "listen = \"0.0.0.0:8080\"\nadmin_listen = \"[::]:8081\"\n";
+    let found = warnings(both, "");
+    assert!(found[0].starts_with("streamgate.toml:1: `listen` is 0.0.0.0:8080, and keys travel to it in the clear"));
+    assert!(found[1].starts_with("streamgate.toml:2: `admin_listen` is [::]:8081"), "{found:?}");
+    assert_eq!(warnings(both, TLS).len(), 1);
+    assert_eq!(warnings(&format!("{both}public_scheme = \"https\"\n"), "").len(), 1, "something in front ends TLS");
+    assert_eq!(warnings(both, &format!("{TLS}{}", TLS.replace("[tls]", "[admin_tls]"))), [""; 0]);
+    assert_eq!(warnings("listen = \"127.0.0.2:8080\"\n", ""), [""; 0]);
+}
