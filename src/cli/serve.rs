@@ -50,7 +50,16 @@ pub(super) fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failure> {
     }
     // What this process makes, nobody else reads.
     let _previous = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    no_core_dumps();
     System::new().block_on(async { start(config, output).await })
+}
+
+/// A core would hold records and keys. Where the limit cannot be lowered, the operator's own stays.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(fault) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%fault, "core dumps cannot be switched off; a core would hold records and keys");
+    }
 }
 
 async fn start(config: Config, output: &Output) -> Result<Exit, Failure> {

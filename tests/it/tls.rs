@@ -206,6 +206,9 @@ fn sighup_reads_the_certificate_again() {
     let folder = tempfile::tempdir().expect("a folder");
     write_configuration(folder.path(), &Setup::over_tls());
     let gateway = Process::start(folder.path(), None);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.id())).expect("its limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "a core would hold the key");
     let mut pinned = Connection::open(gateway.public);
     let first = of(&pinned);
     authority().write_pair(folder.path());
