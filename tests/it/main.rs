@@ -19,6 +19,7 @@ mod deployment;
 mod examples;
 mod independent;
 mod lifecycle;
+mod log;
 mod operation;
 mod readme;
 mod retention;
