@@ -202,7 +202,10 @@ impl Client {
         let unreachable = |fault: reqwest::Error| {
             let cause = std::error::Error::source(&fault).map_or_else(|| fault.to_string(), with_causes);
             // What is wrong with a certificate is at the end of the chain of causes, as words only.
-            let advice = if cause.contains("certificate") || cause.contains("CaUsedAsEndEntity") {
+            let advice = if cause.contains("CaUsedAsEndEntity") {
+                "The gateway shows an authority's certificate (CA:TRUE) as its own; give it one with CA:FALSE, as \
+                 docs/operating.md, section 15, writes it."
+            } else if cause.contains("certificate") {
                 "Does the certificate belong to that host name, and is its issuer trusted here? If not, give the issuer's \
                  certificate with --ca or STREAMGATE_CA."
             } else {

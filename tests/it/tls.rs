@@ -335,6 +335,17 @@ fn commands_trust_the_authority_that_they_are_given() {
     assert!(shown.status.success() && text(&shown.stdout).contains(&receipt), "{shown:?}");
     assert!(with(&ca, &["test-connection"]).status.success());
 
+    // An authority's certificate, as openssl makes them unless it is told not to.
+    let folder = gateway.folder().to_owned();
+    let (authority, its_key) = tls::own_authority();
+    replace(&folder.join("tls/key.pem"), &its_key);
+    replace(&folder.join("tls/certificate.pem"), &authority);
+    eventually("the authority's certificate", || {
+        let mismatch = with(&folder.join("tls/certificate.pem"), &["records", "list"]);
+        text(&mismatch.stderr).contains("CA:FALSE").then_some(())
+    });
+    tls::authority().write_pair(&folder);
+
     let urls = [gateway.public, gateway.admin].map(|address| format!("https://{address}"));
     let untrusted = against_with(&urls, &[], &["records", "list"]);
     assert_eq!(untrusted.status.code(), Some(4));

@@ -167,13 +167,19 @@ fn refuse_open_door(main: &Table<'_>, process: &Process) {
     }
 }
 
-/// Other machines can connect, and what they send, keys included, can be read on its way.
+/// Other machines can connect, and what they send, keys included, can be read on its way. Or callers are told the wrong
+/// scheme.
 fn warn_of_the_clear(main: &Table<'_>, process: &Process) {
     let is_reachable = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
     if is_reachable(process.listen) && !process.tls && process.public_scheme == PublicScheme::Http {
         let message = format!("`listen` is {}, and keys travel to it in the clear", process.listen);
         let hint = "configure [tls], or say public_scheme = \"https\" where something in front ends TLS";
         main.place_of("listen").warning(message, hint);
+    }
+    if process.tls && process.public_scheme == PublicScheme::Http {
+        let message =
+            "`public_scheme` is \"http\", but the public listener speaks TLS: the addresses in answers lead nowhere";
+        main.place_of("public_scheme").warning(message, "leave it out, or say \"https\"");
     }
     if is_reachable(process.admin_listen) && !process.admin_tls {
         let message = format!("`admin_listen` is {}, and keys travel to it in the clear", process.admin_listen);

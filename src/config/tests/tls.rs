@@ -148,4 +148,6 @@ fn keys_in_the_clear_are_warned_of() {
     assert_eq!(warnings(&format!("{both}public_scheme = \"https\"\n"), "").len(), 1, "something in front ends TLS");
     assert_eq!(warnings(both, &format!("{TLS}{}", TLS.replace("[tls]", "[admin_tls]"))), [""; 0]);
     assert_eq!(warnings("listen = \"127.0.0.2:8080\"\n", ""), [""; 0]);
+    let wrong = warnings("public_scheme = \"http\"\n", TLS);
+    assert!(wrong.len() == 1 && wrong[0].starts_with("streamgate.toml:1: `public_scheme` is \"http\""), "{wrong:?}");
 }

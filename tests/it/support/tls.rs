@@ -59,6 +59,14 @@ impl Authority {
     }
 }
 
+/// An authority's certificate for 127.0.0.1 that is shown as a gateway's own, and its key.
+pub(crate) fn own_authority() -> (String, String) {
+    let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    (parameters.self_signed(&key).expect("signed").pem(), key.serialize_pem())
+}
+
 /// Puts a private file in the place of another, whole.
 pub(crate) fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
