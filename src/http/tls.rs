@@ -90,7 +90,7 @@ pub async fn handshake(config: Arc<ServerConfig>, mut io: TcpStream) -> io::Resu
 async fn tell_to_use_tls(io: &mut TcpStream) -> io::Result<()> {
     // What was sent is taken off the socket, as far as it is there: closing over unread bytes would reset the connection,
     // and the answer could be lost with it.
-    let mut sent = [0; 16 * 1_024];
+    let mut sent = vec![0; 16 * 1_024];
     let _read = io.try_read(&mut sent);
     let answer = raw_answer(Problem::new(
         Code::BadRequest,

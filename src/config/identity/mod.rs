@@ -107,18 +107,24 @@ impl TlsIdentity {
         let validity = Validity::of(first).ok_or_else(|| unreadable(&"its validity is not as RFC 5280 has it"))?;
         let names = parsed.valid_dns_names().map(str::to_owned).collect();
         let self_issued = parsed.issuer() == parsed.subject();
-        let private = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|fault| match fault {
-            pem::Error::NoItemsFound if key.contains("ENCRYPTED PRIVATE KEY") => Unusable::KeyEncrypted,
-            pem::Error::NoItemsFound => Unusable::NoKey,
-            fault => Unusable::KeyPem(shown(&fault)),
+        let private = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|fault| {
+            let is_encrypted = key.contains("ENCRYPTED PRIVATE KEY");
+            match matches!(fault, pem::Error::NoItemsFound) {
+                true if is_encrypted => Unusable::KeyEncrypted,
+                true => Unusable::NoKey,
+                false => Unusable::KeyPem(shown(&fault)),
+            }
         })?;
         let fingerprint = fingerprint(&chain, &private);
-        let key =
-            CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).map_err(|fault| match fault {
-                rustls::Error::InconsistentKeys(_) => Unusable::Mismatch,
-                rustls::Error::InvalidCertificate(_) => unreadable(&fault),
-                fault => Unusable::Key(fault.to_string()),
-            })?;
+        let key = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).map_err(|fault| {
+            if matches!(fault, rustls::Error::InconsistentKeys(_)) {
+                Unusable::Mismatch
+            } else if matches!(fault, rustls::Error::InvalidCertificate(_)) {
+                unreadable(&fault)
+            } else {
+                Unusable::Key(fault.to_string())
+            }
+        })?;
         let key = Arc::new(key);
         Ok(Self { key, validity, certificate_file: certificate_file.to_owned(), names, self_issued, fingerprint })
     }
@@ -179,13 +185,15 @@ fn fingerprint(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> [u8; 32
 
 /// What is wrong with a PEM file, without quoting it: what stands there may be a part of the key.
 fn shown(fault: &pem::Error) -> String {
-    match fault {
-        pem::Error::MissingSectionEnd { .. } => "a -----BEGIN line has no -----END line".to_owned(),
-        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line is malformed".to_owned(),
-        pem::Error::Base64Decode(_) => "what stands between -----BEGIN and -----END is not base64".to_owned(),
-        pem::Error::SectionTooLarge => "a section is too large".to_owned(),
-        other => other.to_string(),
-    }
+    let words = match fault {
+        pem::Error::MissingSectionEnd { .. } => "a -----BEGIN line has no -----END line",
+        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "what stands between -----BEGIN and -----END is not base64",
+        pem::Error::SectionTooLarge => "a section is too large",
+        pem::Error::Io(_) | pem::Error::NoItemsFound => "it cannot be read",
+        _ => "it is malformed",
+    };
+    words.to_owned()
 }
 
 #[cfg(test)]

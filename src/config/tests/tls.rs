@@ -54,7 +54,7 @@ fn what_cannot_be_used_is_a_fault_at_its_line() {
         files.write("c.pem", certificate);
         files.write("k.pem", private_key);
         let found = files.faults();
-        let expected = expected.replace("FOLDER", &files.path("").display().to_string().trim_end_matches('/'));
+        let expected = expected.replace("FOLDER", files.path("").display().to_string().trim_end_matches('/'));
         assert!(found.len() == 1 && found[0].starts_with(&expected), "{expected}: {found:?}");
     }
     std::fs::remove_file(files.path("c.pem")).expect("removed");
