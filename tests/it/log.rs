@@ -22,7 +22,9 @@ fn the_log_holds_nothing_that_was_entrusted() {
     let json = ("Content-Type", "application/json");
     let long = "z".repeat(4_000);
     let bearer = format!("Bearer {ENTRUSTED}.{ENTRUSTED}.{ENTRUSTED}");
-    let asked: [(&str, &str, Vec<(&str, &str)>, String, u16); 7] = [
+    // Method, path, header fields, body, and the status of the answer.
+    type Asked<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, String, u16);
+    let asked: [Asked<'_>; 7] = [
         ("POST", "/api/v1/records", vec![("X-Api-Key", KEY), json], incident(&record_id(1), &details), 202),
         ("POST", "/api/v1/records", vec![("X-Api-Key", KEY), json], incident("bad", &details), 400),
         ("POST", "/api/v1/records/explain", vec![("X-Api-Key", KEY), json], incident(&record_id(2), &details), 200),

@@ -134,7 +134,8 @@ fn a_flood_that_is_never_read_is_cut_by_tls_too() {
     let gateway = TestGateway::start_with(&setup);
     let mut flood = Connection::open(gateway.public);
     flood.stream.tcp().set_nonblocking(true).expect("non-blocking");
-    let one = request("GET", "/api/v1/entity-configurations", &[], b"");
+    // A long answer, so that what waits to be sent fills the sockets' buffers soon.
+    let one = request("GET", "/openapi/openapi.json", &[], b"");
     eventually("the connection to be cut", || match flood.stream.write(&one) {
         Ok(_) => None,
         Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => None,
