@@ -136,6 +136,8 @@ fn every_setting_is_in_the_files() {
 fn everything_in_the_files_is_accepted_when_spelled_out() {
     // What cannot stand together: a secret in a file and in the environment.
     let main = with_everything(MANUAL).replace("\nsecret_env = \"LISTENER_SECRET\"", "");
+    // What cannot be meant together: TLS, and callers that are told http.
+    let main = main.replace("public_scheme = \"http\"", "public_scheme = \"https\"");
     let main = main.replace("\nprivate_key_env = \"STREAMGATE_PRIVATE_KEY\"", "");
     let main = main.replace("\nprivate_key_env = \"STREAMGATE_ADMIN_PRIVATE_KEY\"", "");
     let main = main.replace("\nprevious_secret_file = \"listener.previous-secret\"", "");
