@@ -7,7 +7,8 @@
 //!   body and the headers that every answer has.
 //! * **Readers who never read.** Behind 128 KiB of pipelined requests the framework wakes itself over and over while an
 //!   answer waits to be sent. A connection that is polled like that without getting a byte out is cut.
-//! * **Fragments.** `#` in a request line is cut off by the URI parser, so it is refused before it gets there.
+//! * **Endless extensions.** What the parser reads without a bound is bounded, and fragments do not get to where they
+//!   would be cut off: [`super::framing`].
 //!
 //! The application tells the connection when a request begins and ends, through [`Connection`].
 
@@ -24,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::framing::Framing;
 use super::peers::PeerGuard;
 use super::problem::{Code, Problem};
 use super::request_id::RequestId;
@@ -57,8 +59,7 @@ pub struct Connection {
     phase: Cell<Phase>,
     deadline: Cell<Instant>,
     request_began: Cell<Instant>,
-    line_bytes: Cell<usize>,
-    line_complete: Cell<bool>,
+    framing: RefCell<Framing>,
     used: Cell<bool>,
 }
 
@@ -70,8 +71,7 @@ impl Connection {
             phase: Cell::new(Phase::Idle),
             deadline: Cell::new(now + deadlines.first_head),
             request_began: Cell::new(now),
-            line_bytes: Cell::new(0),
-            line_complete: Cell::new(false),
+            framing: RefCell::default(),
             used: Cell::new(false),
         }
     }
@@ -90,38 +90,24 @@ impl Connection {
     /// The answer is on its way: the next head may come.
     pub fn request_ends(&self) {
         let now = Instant::now();
-        self.phase.set(Phase::Idle);
-        self.deadline.set(now + self.deadlines.idle);
+        // A part of the next head may have come already, behind the request that ends.
+        let inside = self.framing.borrow().is_inside_a_head();
+        let (phase, within) =
+            if inside { (Phase::Head, self.deadlines.request) } else { (Phase::Idle, self.deadlines.idle) };
+        self.phase.set(phase);
+        self.deadline.set(now + within);
         self.request_began.set(now);
-        self.line_bytes.set(0);
-        self.line_complete.set(false);
     }
 
-    /// Bytes came in. Answers false when they hold a request line that must not reach the parser.
-    fn received(&self, bytes: &[u8]) -> bool {
-        if self.phase.get() == Phase::Application {
-            return true;
-        }
+    /// Bytes came in. Those that are over a bound are made unreadable.
+    fn received(&self, bytes: &mut [u8]) {
+        self.framing.borrow_mut().advance(bytes);
         if self.phase.get() == Phase::Idle {
             let now = Instant::now();
             self.phase.set(Phase::Head);
             self.request_began.set(now);
             self.deadline.set(self.deadline.get().min(now + self.deadlines.request));
         }
-        if self.line_complete.get() {
-            return true;
-        }
-        // Empty lines before a request line are allowed and skipped by the parser (RFC 9112 §2.2).
-        let bytes = if self.line_bytes.get() == 0 { bytes.trim_ascii_start() } else { bytes };
-        let line = match bytes.iter().position(|&byte| byte == b'\n') {
-            Some(end) => {
-                self.line_complete.set(true);
-                bytes.get(..end).unwrap_or_default()
-            }
-            None => bytes,
-        };
-        self.line_bytes.set(self.line_bytes.get() + line.len());
-        !line.contains(&b'#')
     }
 }
 
@@ -227,14 +213,9 @@ impl AsyncRead for GuardedStream {
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
-                let received = buf.filled().get(before..).unwrap_or_default();
-                if !received.is_empty() && !self.connection.received(received) {
-                    buf.set_filled(before);
-                    self.refuse(Problem::new(
-                        Code::BadRequest,
-                        "The request line holds a `#`; a fragment is never sent to a server.",
-                        "Send the path and query only.",
-                    ));
+                let received = buf.filled_mut().get_mut(before..).unwrap_or_default();
+                if !received.is_empty() {
+                    self.connection.received(received);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -264,8 +245,7 @@ impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_replaced(cx))?;
         if let Some(bare) = find_bare_answer(buf) {
-            let line_bytes = self.connection.line_bytes.get();
-            let answer = bare.replacement(line_bytes);
+            let answer = bare.replacement(&self.connection.framing.borrow());
             self.replaced.extend_from_slice(buf.get(..bare.start).unwrap_or_default());
             self.replaced.extend_from_slice(&answer);
             let rest = buf.get(bare.end..).unwrap_or_default();
@@ -300,9 +280,9 @@ struct BareAnswer {
 
 impl BareAnswer {
     /// The same answer with a body.
-    fn replacement(&self, line_bytes: usize) -> Vec<u8> {
+    fn replacement(&self, framing: &Framing) -> Vec<u8> {
         let problem = match self.status {
-            _ if line_bytes > LONGEST_LINE_BYTES => Problem::new(
+            _ if framing.request_line_bytes() > LONGEST_LINE_BYTES => Problem::new(
                 Code::UriTooLong,
                 "The path and query are too long.",
                 "Send the record in the body; no operation needs a long query.",
@@ -314,6 +294,11 @@ impl BareAnswer {
                 "Send at most 96 header fields and 16 KiB in all.",
             ),
             413 => Problem::new(Code::BodyTooLarge, "The body is too large.", "Send a smaller record."),
+            _ if framing.has_fragment() => Problem::new(
+                Code::BadRequest,
+                "The request line holds a `#`; a fragment is never sent to a server.",
+                "Send the path and query only.",
+            ),
             _ => Problem::new(
                 Code::BadRequest,
                 "The request is not valid HTTP/1.1: its request line, a header field or its body's framing is malformed.",
@@ -379,12 +364,17 @@ mod tests {
     #[test]
     fn the_replacement_is_a_whole_json_answer() {
         let bare = BareAnswer { start: 0, end: 0, status: 431 };
-        let answer = String::from_utf8(bare.replacement(10)).expect("text");
+        let framing_of = |line: &str| {
+            let mut framing = Framing::default();
+            framing.advance(&mut line.as_bytes().to_vec());
+            framing
+        };
+        let answer = String::from_utf8(bare.replacement(&framing_of("GET / HTTP/1.1"))).expect("text");
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
         assert_eq!(body["code"], "head-too-large");
-        let long_line = String::from_utf8(bare.replacement(70_000)).expect("text");
+        let long_line = String::from_utf8(bare.replacement(&framing_of(&"a".repeat(70_000)))).expect("text");
         assert!(long_line.starts_with("HTTP/1.1 414 "), "{long_line}");
     }
 }
