@@ -15,6 +15,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts on the configuration in this folder; its records are in `data` beside it.
     pub(crate) fn start(folder: &Path, fault: Option<&str>) -> Self {
+        Self::start_with(folder, fault, Stdio::null())
+    }
+
+    /// The same, with its log in this file.
+    pub(crate) fn start_logging(folder: &Path, log: &Path) -> Self {
+        Self::start_with(folder, None, std::fs::File::create(log).expect("a file").into())
+    }
+
+    fn start_with(folder: &Path, fault: Option<&str>, log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamgate"));
         command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -24,7 +33,7 @@ impl Process {
             .arg(folder.join("data"))
             .env_remove("STREAMGATE_FAULT")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(log);
         if let Some(fault) = fault {
             command.env("STREAMGATE_FAULT", fault);
         }
