@@ -1,14 +1,15 @@
 //! What surrounds every request, whatever its path: the head is checked, the answer gets the headers that all answers
 //! have, problems learn the request's ID, and one line is logged.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
@@ -35,6 +36,8 @@ pub async fn frame(
         connection.request_begins();
     }
     let id = RequestId::new();
+    let mut unanswered =
+        Unanswered { id: Some(&id), method: request.method().clone(), peer: request.peer_addr(), began };
     let payload = request.take_payload();
     request.extensions_mut().insert(Unread(payload));
 
@@ -55,6 +58,7 @@ pub async fn frame(
     let exchange = Exchange { request: &http_request, route, response: &response, code, id: &id, began };
     exchange.count();
     exchange.log();
+    unanswered.is_answered();
     if let Some(connection) = connection {
         connection.request_ends();
     }
@@ -134,6 +138,36 @@ fn echoing(mut response: HttpResponse, request: &HttpRequest) -> HttpResponse {
         response.headers_mut().insert(X_MS_CLIENT_REQUEST_ID, value.clone());
     }
     response
+}
+
+/// A request without an answer yet. Where the client leaves, the framework drops the request as it is: its line of the log
+/// says so then, since what it sent may have been stored meanwhile.
+struct Unanswered<'a> {
+    /// `None` once it is answered.
+    id: Option<&'a RequestId>,
+    method: Method,
+    peer: Option<SocketAddr>,
+    began: Instant,
+}
+
+impl Unanswered<'_> {
+    const fn is_answered(&mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        tracing::info!(
+            request.id = %id,
+            http.method = %excerpt(self.method.as_str()),
+            remark = "the client left before its answer was ready",
+            took_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            peer = self.peer.map(|peer| tracing::field::display(peer.ip())),
+            "request"
+        );
+    }
 }
 
 /// One request and what became of it.

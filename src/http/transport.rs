@@ -317,7 +317,9 @@ fn find_bare_answer(buf: &[u8]) -> Option<BareAnswer> {
     let tail_start = buf.len().saturating_sub(512);
     let tail = buf.get(tail_start..)?;
     let mark = tail.windows(MARK.len()).rposition(|window| window == MARK)?;
-    let head_start = tail.get(..mark)?.windows(9).rposition(|window| window == b"HTTP/1.1 ")?;
+    // The framework answers in the version of the request before, which may be 1.0.
+    let is_start = |window: &[u8]| matches!(window, b"HTTP/1.1 " | b"HTTP/1.0 ");
+    let head_start = tail.get(..mark)?.windows(9).rposition(is_start)?;
     let status = tail.get(head_start + 9..head_start + 12)?;
     let status: u16 = std::str::from_utf8(status).ok()?.parse().ok()?;
     let after = tail.get(mark..)?;
@@ -353,6 +355,8 @@ mod tests {
     fn bare_answers_are_found_and_nothing_else() {
         let bare = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: x\r\n\r\n";
         assert_eq!(find_bare_answer(bare), Some(BareAnswer { start: 0, end: bare.len(), status: 400 }));
+        let old = b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+        assert_eq!(find_bare_answer(old), Some(BareAnswer { start: 0, end: old.len(), status: 400 }));
         let ours = b"HTTP/1.1 202 Accepted\r\ncontent-length: 12\r\n\r\n{\"a\":\"HTTP\"}";
         assert_eq!(find_bare_answer(ours), None);
         let both = [&ours[..], &bare[..]].concat();

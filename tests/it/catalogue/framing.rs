@@ -16,6 +16,40 @@ fn versioned(id: &'static str, expected: &'static [u16], version: &str, lines: &
     Case { id, bytes: [head.as_bytes(), rest.as_ref()].concat(), expected }
 }
 
+#[test]
+fn f108_a_body_that_ends_with_the_connection_is_never_taken() {
+    let gateway = TestGateway::start();
+    let body = nth_incident(108);
+    let announced = format!("Content-Length: {}\r\n", body.len() + 1);
+    let size_line = format!("{:x}\r\n", body.len());
+    for cut in [
+        raw("F108 length", &[], &announced, &body),
+        raw("F108 last chunk", &[], "Transfer-Encoding: chunked\r\n", format!("{size_line}{body}\r\n")),
+        raw("F108 last line", &[], "Transfer-Encoding: chunked\r\n", format!("{size_line}{body}\r\n0\r\n")),
+    ] {
+        let mut connection = Connection::open(gateway.public);
+        connection.send(&cut.bytes);
+        connection.finish_sending();
+        while let Some(answer) = connection.answer() {
+            check_invariants(cut.id, &answer);
+            assert_eq!(answer.status, 400, "{}", cut.id);
+        }
+    }
+    assert_eq!(super::stored(&gateway), 0);
+}
+
+#[test]
+fn what_is_broken_behind_http_1_0_is_told_in_json_too() {
+    let gateway = TestGateway::start();
+    let mut connection = Connection::open(gateway.public);
+    connection.send(b"GET /nowhere HTTP/1.1\r\nHost: g\r\n\r\nGET /nowhere HTTP/1.0\r\nConnection: keep-alive\r\n\r\nnonsense\r\n\r\n");
+    let statuses: Vec<u16> = std::iter::from_fn(|| connection.answer())
+        .inspect(|answer| check_invariants("HTTP/1.0", answer))
+        .map(|answer| answer.status)
+        .collect();
+    assert_eq!(statuses, [404, 404, 400]);
+}
+
 /// Chunked bodies that bring what the parser reads without a bound: extensions and trailer fields.
 fn over_bounds() -> Vec<Case> {
     let te = "Transfer-Encoding: chunked\r\n";
