@@ -11,6 +11,8 @@
 
 mod check;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod json;
 mod keys;
 pub mod live;

@@ -18,6 +18,8 @@ mod cache;
 mod claims;
 mod error;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod jwks;
 mod key_set;
 mod members;

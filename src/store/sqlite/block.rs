@@ -150,6 +150,12 @@ impl Block {
         Ok(Self { heads: Heads::of(row)?, bodies: blob(row, 2) })
     }
 
+    /// One of these bytes, whatever they are.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) const fn of_bytes(first: i64, heads: Vec<u8>, bodies: Vec<u8>) -> Self {
+        Self { heads: Heads { first, bytes: heads }, bodies }
+    }
+
     /// An empty one, whose first record will have this number.
     pub(super) fn starting_at(first: i64) -> Self {
         Self { heads: Heads { first, bytes: Vec::new() }, bodies: Vec::new() }

@@ -63,6 +63,9 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::row::fuzzing;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};

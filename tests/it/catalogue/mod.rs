@@ -6,8 +6,8 @@
 
 mod credentials;
 mod figures;
-mod framing;
-mod heads;
+pub(crate) mod framing;
+pub(crate) mod heads;
 mod identifiers;
 mod json;
 mod listed;

@@ -9,6 +9,8 @@
 //! checksum of its own over everything that is left.
 
 pub(super) mod format_2;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use crc32fast::Hasher;
 use rusqlite::{Connection, OptionalExtension};
