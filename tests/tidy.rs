@@ -70,6 +70,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
+    ("fuzzing", &["domain", "config", "store", "routing_queue", "http"]),
     ("cli", &["domain", "config", "connector", "routing_queue", "app", "http", "telemetry"]),
 ];
 
@@ -170,7 +171,8 @@ fn files_and_names_stay_readable() {
 
 /// Every path in backticks that looks like one of ours.
 fn named_paths(text: &str) -> impl Iterator<Item = &str> {
-    const FOLDERS: &[&str] = &["src/", "tests/", "docs/", "config/", "openapi/", "benches/", "examples/", ".ci/"];
+    const FOLDERS: &[&str] =
+        &["src/", "tests/", "docs/", "config/", "openapi/", "benches/", "examples/", "fuzz/", ".ci/"];
     text.split('`').skip(1).step_by(2).filter(|word| {
         FOLDERS.iter().any(|folder| word.starts_with(folder))
             && !word.contains(|c: char| c.is_whitespace() || "*<>{}…$=".contains(c))

@@ -91,7 +91,7 @@ impl Framing {
 
     /// Whether a head has begun and not ended.
     pub const fn is_inside_a_head(&self) -> bool {
-        matches!(self.part, Part::Fields) || (matches!(self.part, Part::RequestLine) && self.request_line_bytes > 0)
+        matches!(self.part, Part::Fields) || (matches!(self.part, Part::RequestLine) && self.line_bytes > 0)
     }
 
     /// Follows what has arrived, and makes unreadable what is over a bound.
@@ -269,6 +269,22 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&bytes), pipelined, "in pieces of {piece}");
             assert_eq!(framing.part, Part::Fields, "in pieces of {piece}");
             assert_eq!(framing.request_line_bytes(), "GET /d HTTP/1.1".len());
+        }
+    }
+
+    #[test]
+    fn between_requests_there_is_no_head() {
+        let request = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}";
+        for (bytes, is_inside) in [
+            (request.to_owned(), false),
+            (format!("{request}\r\n"), false),
+            (format!("{request}G"), true),
+            (format!("{request}GET / HTTP/1.1\r\n"), true),
+            (format!("{request}GET / HTTP/1.1\r\n\r\n"), false),
+            (format!("{HEAD}0\r\n\r\n"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(followed(bytes.as_bytes(), 1).1.is_inside_a_head(), is_inside, "{bytes:?}");
         }
     }
 

@@ -73,7 +73,7 @@ fn nginx_config(name: &str, folder: &Path, address: SocketAddr, gateway: SocketA
         "{user} daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/errors;
 events {{ worker_connections 256; }}
 http {{
-    log_format counted '$status $upstream_status';
+    log_format counted '$status $upstream_addr';
     access_log {folder}/log counted;
     client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
     uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
@@ -146,15 +146,31 @@ fn seen_by_gateway(log: &Path) -> usize {
     std::fs::read_to_string(log).expect("a log").lines().filter(|line| line.contains("\"http.status\":")).count()
 }
 
+/// Waits until nothing has been written for a while: whoever had something to say about the last request has said it. A
+/// proxy writes its line when the request has ended, which may be after its answer.
+fn settle(proxy: &Proxy, log: &Path) {
+    const QUIET: Duration = Duration::from_millis(150);
+    let look = || (proxy.counts(), seen_by_gateway(log));
+    let (mut last, mut since) = (look(), Instant::now());
+    while since.elapsed() < QUIET {
+        std::thread::yield_now();
+        let now = look();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+}
+
 /// The outcome of a case through one proxy, for the table, and what is wrong with it.
 fn judge(proxy: &Proxy, log: &Path, case: &Case) -> (String, Option<String>) {
+    settle(proxy, log);
     let (gateway_before, (seen_before, passed_before)) = (seen_by_gateway(log), proxy.counts());
     let seen = exchange(proxy.address, case);
-    // A line of the proxy's log is written when its request has ended, which may be after its answer.
     let deadline = Instant::now() + Duration::from_secs(5);
     while proxy.counts().0 - seen_before < seen.statuses.len().max(1) && Instant::now() < deadline {
         std::thread::yield_now();
     }
+    settle(proxy, log);
     let at_gateway = seen_by_gateway(log) - gateway_before;
     let passed_on = proxy.counts().1 - passed_before;
     let wrong = if at_gateway > passed_on {
@@ -169,7 +185,7 @@ fn judge(proxy: &Proxy, log: &Path, case: &Case) -> (String, Option<String>) {
         }
     };
     let own = if seen.is_ours { "" } else { "\\*" };
-    let shown = seen.statuses.first().map_or_else(|| "closed".to_owned(), |status| format!("{status}{own}"));
+    let shown = seen.statuses.first().map_or_else(|| "none".to_owned(), |status| format!("{status}{own}"));
     (shown, wrong.map(|what| format!("{} {}: {what}", proxy.name, case.id)))
 }
 
@@ -195,7 +211,7 @@ fn proxies_and_the_gateway_agree_on_what_a_request_is() {
     let cases = [framing::cases(), heads::cases()].concat();
     for case in &cases {
         let direct = exchange(gateway.public, case);
-        let direct = direct.statuses.first().map_or_else(|| "closed".to_owned(), u16::to_string);
+        let direct = direct.statuses.first().map_or_else(|| "none".to_owned(), u16::to_string);
         let mut cells = vec![direct];
         for proxy in &proxies {
             let (shown, fault) = judge(proxy, &log, case);

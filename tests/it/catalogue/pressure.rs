@@ -52,6 +52,19 @@ fn s302_s303_s304_s306_f108_slow_clients_are_told_or_closed() {
 }
 
 #[test]
+fn an_idle_connection_may_be_idle_for_longer_than_a_request_may_take() {
+    let mut setup = Setup::default();
+    setup.process.push_str("\n[limits]\nrequest_deadline_seconds = 1\nkeep_alive_seconds = 3\n");
+    let gateway = TestGateway::start_with(&setup);
+    let mut idle = Connection::open(gateway.public);
+    idle.send(&request("GET", "/api/v1/connection", &[("X-Api-Key", KEY)], b""));
+    assert_eq!(idle.answer().expect("an answer").status, 200);
+    let began = std::time::Instant::now();
+    assert!(idle.closes(), "without a word");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2), "after {:?}", began.elapsed());
+}
+
+#[test]
 fn s309_a_half_closed_connection_gets_its_answer() {
     let gateway = TestGateway::start();
     let mut connection = Connection::open(gateway.public);
