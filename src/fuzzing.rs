@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    /// How many inputs of each target chance makes of its seeds.
+    /// How many inputs of each target chance makes of its seeds; more with `STREAMGATE_FUZZ_CASES`.
     const BUDGET: usize = 400;
 
     /// The seeds of a target, by file name.
@@ -270,6 +270,7 @@ mod tests {
     fn targets_hold_for_their_seeds_and_for_what_chance_makes_of_them() {
         let seed = getrandom::u64().expect("random bits");
         println!("seed {seed}");
+        let budget = std::env::var("STREAMGATE_FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(BUDGET);
         let words = words();
         let mut state = seed;
         // splitmix64: enough to choose by.
@@ -283,13 +284,15 @@ mod tests {
             let seeds = seeds(name);
             assert!(!seeds.is_empty(), "{name} has no seeds");
             seeds.iter().for_each(|seed| target(seed));
-            for _ in 0..BUDGET {
+            let began = std::time::Instant::now();
+            for _ in 0..budget {
                 let (one, other) = (&seeds[chance(seeds.len())], &seeds[chance(seeds.len())]);
                 let bytes = mutate(one.clone(), other, &words, &mut chance);
                 let shown = bytes.escape_ascii().to_string();
                 let outcome = std::panic::catch_unwind(|| target(&bytes));
                 assert!(outcome.is_ok(), "{name} does not hold for \"{shown}\" (seed {seed})");
             }
+            println!("{name}: {budget} inputs in {:?}", began.elapsed());
         }
     }
 }
