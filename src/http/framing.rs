@@ -136,10 +136,12 @@ impl Framing {
     /// Takes what there is of the line at hand. Answers how many bytes that is.
     fn line(&mut self, bytes: &mut [u8]) -> usize {
         let end = bytes.iter().position(|&byte| byte == b'\n');
-        let allowed = match self.part {
-            Part::ChunkLine => MAX_CHUNK_LINE_BYTES.saturating_sub(self.line_bytes),
-            Part::Trailers => MAX_TRAILER_BYTES.saturating_sub(self.trailer_bytes),
-            _ => usize::MAX,
+        let allowed = if self.part == Part::ChunkLine {
+            MAX_CHUNK_LINE_BYTES.saturating_sub(self.line_bytes)
+        } else if self.part == Part::Trailers {
+            MAX_TRAILER_BYTES.saturating_sub(self.trailer_bytes)
+        } else {
+            usize::MAX
         };
         let taken = end.map_or(bytes.len(), |end| end + 1);
         if taken > allowed {
@@ -147,10 +149,10 @@ impl Framing {
             return allowed;
         }
         let piece = bytes.get_mut(..taken).unwrap_or_default();
-        match self.part {
-            Part::RequestLine => self.request_line(piece),
-            Part::Trailers => self.trailer_bytes += taken,
-            _ => {}
+        if self.part == Part::RequestLine {
+            self.request_line(piece);
+        } else if self.part == Part::Trailers {
+            self.trailer_bytes += taken;
         }
         self.line_bytes += taken;
         let room = KEPT_BYTES.saturating_sub(self.line.len());
@@ -204,7 +206,9 @@ impl Framing {
             // Only CR and LF together end a trailer line for the parser.
             Part::Trailers if is_empty && self.line.len() == 2 => Part::RequestLine,
             Part::Trailers => Part::Trailers,
-            other => other,
+            Part::Body { .. } | Part::ChunkData { .. } | Part::ChunkEnd { .. } | Part::Spoiling { .. } | Part::Lost => {
+                self.part
+            }
         }
     }
 

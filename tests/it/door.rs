@@ -5,6 +5,8 @@
 //! Short here; `STREAMGATE_DOOR_CASES=100000 cargo test --test it door:: -- --nocapture` runs for as long as one likes. The
 //! seed is printed, and `STREAMGATE_DOOR_SEED` takes it back.
 
+#![allow(clippy::print_stdout, reason = "the seed and the figures are for whoever looks at a run")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
