@@ -102,7 +102,7 @@ pub(super) fn open(
         commands: to_do,
         closed,
         #[cfg(debug_assertions)]
-        acknowledge_before_commit: super::fault_point::wanted(),
+        fault: super::fault_point::FaultPoint::wanted(),
     };
     writer.start().map_err(OpenError::io("cannot start a thread for", dir))?;
     Ok(Arc::new(store))

@@ -167,6 +167,8 @@ pub(super) fn fill_log(dir: &Path) -> io::Result<()> {
 pub(super) fn connect_writer(dir: &Path) -> rusqlite::Result<Connection> {
     let conn = open(&dir.join(RECORDS))?;
     conn.pragma_update(None, "synchronous", "full")?;
+    #[cfg(debug_assertions)]
+    super::fault_point::weaken(&conn)?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Negative: kibibytes. The tail of the records, the pending rows and the tail of the delivered ones stay in it.
     conn.pragma_update(None, "cache_size", -16_384)?;

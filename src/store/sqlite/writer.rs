@@ -50,7 +50,7 @@ pub(super) struct Writer {
     pub(super) closed: watch::Sender<bool>,
     /// See [`super::fault_point`].
     #[cfg(debug_assertions)]
-    pub(super) acknowledge_before_commit: bool,
+    pub(super) fault: Option<super::fault_point::FaultPoint>,
 }
 
 /// The other threads, which end before the writer does.
@@ -113,6 +113,10 @@ impl Writer {
             return;
         }
         let weight_bytes = batch.iter().map(Command::weight_bytes).sum();
+        #[cfg(debug_assertions)]
+        if let Some(fault) = &mut self.fault {
+            fault.count_batch();
+        }
         let failure = match self.transact(&mut batch) {
             Ok(changes) => {
                 self.committed(changes);
@@ -156,9 +160,7 @@ impl Writer {
         }
         let changes = batch.finish(false)?;
         #[cfg(debug_assertions)]
-        if self.acknowledge_before_commit {
-            super::fault_point::acknowledge(commands);
-        }
+        super::fault_point::FaultPoint::before_commit(self.fault, commands);
         self.conn.prepare_cached("commit")?.execute([])?;
         Ok(changes)
     }

@@ -1,0 +1,121 @@
+//! What is owed to the machine: whatever a scenario starts, mounts or makes is written down here first and settled when its
+//! guard is dropped, when the scenario is over, or when somebody presses Ctrl-C.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Something that must not stay behind.
+#[derive(Debug, Clone)]
+pub(crate) enum Leftover {
+    /// A process that this programme started.
+    Process(u32),
+    /// A mount; its loop device goes with it.
+    Mount(PathBuf),
+    /// A network namespace.
+    Namespace(String),
+    /// A folder with everything in it.
+    Folder(PathBuf),
+    /// A control group, which must be empty by then.
+    Group(PathBuf),
+}
+
+static OWED: Mutex<Vec<(u64, Leftover)>> = Mutex::new(Vec::new());
+
+fn owed() -> MutexGuard<'static, Vec<(u64, Leftover)>> {
+    OWED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Settles one thing when dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Owed(u64);
+
+/// Writes down that this has to be settled. To be called before the thing is made, where that is possible.
+pub(crate) fn owe(leftover: Leftover) -> Owed {
+    let mut list = owed();
+    let number = list.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    list.push((number, leftover));
+    Owed(number)
+}
+
+impl Owed {
+    /// It was settled by other means.
+    pub(crate) fn settled(self) {
+        owed().retain(|(number, _)| *number != self.0);
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let mine = {
+            let mut list = owed();
+            let at = list.iter().position(|(number, _)| *number == self.0);
+            at.map(|at| list.remove(at))
+        };
+        if let Some((_, leftover)) = mine {
+            settle(&leftover);
+        }
+    }
+}
+
+/// Settles everything, the newest first.
+pub(crate) fn settle_all() {
+    loop {
+        let Some((_, leftover)) = owed().pop() else { return };
+        settle(&leftover);
+    }
+}
+
+fn settle(leftover: &Leftover) {
+    match leftover {
+        Leftover::Process(id) => kill(*id),
+        Leftover::Mount(at) => {
+            let mounted = || std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+            let named = format!(" {} ", at.display());
+            for options in [&["-q"][..], &["-q"], &["-q", "-l"]] {
+                if !mounted().contains(&named) {
+                    return;
+                }
+                quietly(Command::new("umount").args(options).arg(at));
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
+        Leftover::Namespace(name) => quietly(Command::new("ip").args(["netns", "delete", name])),
+        Leftover::Folder(path) => drop(std::fs::remove_dir_all(path)),
+        Leftover::Group(path) => drop(std::fs::remove_dir(path)),
+    }
+}
+
+/// kill -9 to a process that this programme started.
+pub(crate) fn kill(id: u32) {
+    if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
+        // It may be gone already, which is what is wanted.
+        let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+fn quietly(command: &mut Command) {
+    let _ended = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// Settles everything on Ctrl-C and on SIGTERM, and ends.
+pub(crate) fn on_interrupt() {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let told = runtime.map(|runtime| {
+            runtime.block_on(async {
+                let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+                tokio::select! {
+                    interrupted = tokio::signal::ctrl_c() => interrupted,
+                    _ = terminate.recv() => Ok(()),
+                }
+            })
+        });
+        if let Ok(Ok(())) = told {
+            crate::say("interrupted; cleaning up");
+            settle_all();
+            std::process::exit(130);
+        }
+    });
+}
