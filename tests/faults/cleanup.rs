@@ -69,7 +69,10 @@ pub(crate) fn settle_all() {
 
 fn settle(leftover: &Leftover) {
     match leftover {
-        Leftover::Process(id) => kill(*id),
+        Leftover::Process(id) => {
+            kill(*id);
+            await_death(*id);
+        }
         Leftover::Mount(at) => {
             let mounted = || std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
             let named = format!(" {} ", at.display());
@@ -82,7 +85,14 @@ fn settle(leftover: &Leftover) {
             }
         }
         Leftover::Namespace(name) => quietly(Command::new("ip").args(["netns", "delete", name])),
-        Leftover::Folder(path) => drop(std::fs::remove_dir_all(path)),
+        Leftover::Folder(path) => {
+            // Somebody may still have put a file in.
+            for _ in 0..3 {
+                if std::fs::remove_dir_all(path).is_ok() {
+                    return;
+                }
+            }
+        }
         Leftover::Group(path) => drop(std::fs::remove_dir(path)),
     }
 }
@@ -92,6 +102,18 @@ pub(crate) fn kill(id: u32) {
     if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
         // It may be gone already, which is what is wanted.
         let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// Waits until a killed process runs no more, for a second at most. It stays a zombie until its parent has looked.
+fn await_death(id: u32) {
+    for _ in 0..100 {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).unwrap_or("gone");
+        if matches!(state, "gone" | "Z" | "X") {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 

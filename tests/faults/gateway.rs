@@ -167,6 +167,22 @@ impl Gateway {
         Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
     }
 
+    /// Stops all of its threads where they are. `in_calls`: those that are in a system call that cannot be interrupted, such
+    /// as a sync, may still be in it, and will stop at its end.
+    pub(crate) fn freeze(&self, in_calls: bool) -> Fallible<()> {
+        self.signal(rustix::process::Signal::STOP)?;
+        let stopped = |task: &std::path::Path| {
+            let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).unwrap_or("Z");
+            matches!(state, "T" | "t" | "Z" | "X") || (in_calls && state == "D")
+        };
+        let all = || {
+            let mut tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).ok()?.flatten();
+            tasks.all(|task| stopped(&task.path())).then_some(())
+        };
+        crate::load::eventually(Duration::from_secs(10), all).ok_or_else(|| "it does not stop where it is".into())
+    }
+
     /// SIGTERM. Answers its exit code and how long it took; an error when it takes longer than 30 s.
     pub(crate) fn terminate(mut self) -> Fallible<(Option<i32>, Duration)> {
         let began = Instant::now();

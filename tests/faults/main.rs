@@ -86,8 +86,10 @@ fn run(args: &Args, chosen: &[&Scenario]) -> Fallible<bool> {
         say(&format!("== {} {}", scenario.id, scenario.what));
         let started = Instant::now();
         let verdict = verdict(args, scenario);
-        if let Verdict::Ran(findings) = &verdict {
-            findings.tell();
+        match &verdict {
+            Verdict::Ran(findings) => findings.tell(),
+            Verdict::Failed(why) => say(&format!("   FAILED: {why}")),
+            Verdict::Skipped(_) | Verdict::Held(_) | Verdict::NotCovered(_) => {}
         }
         say(&format!("   {} in {:.1} s", verdict.word(), started.elapsed().as_secs_f64()));
         entries.push(Entry { scenario, verdict, seconds: started.elapsed().as_secs_f64() });

@@ -108,7 +108,7 @@ fn points(run: &Run) -> Vec<Point> {
             .collect()
     };
     for _ in 0..run.times(3, 40) {
-        points.push(Point { calls: "pwrite64", number: chance.between(1, 600), fresh: false });
+        points.push(Point { calls: "pwrite64", number: chance.between(1, 300), fresh: false });
     }
     points
 }

@@ -18,7 +18,7 @@ pub(crate) const ALL: &[Scenario] = &[Scenario {
     how: How::Run(order),
 }];
 
-const TRACED: &str = "fdatasync,fsync,pwrite64,write,writev,sendto,sendmsg";
+const TRACED: &str = "fdatasync,fsync,pwrite64,read,recvfrom,readv,write,writev,sendto,sendmsg";
 
 fn order(run: &Run) -> Fallible<Findings> {
     let mut findings = Findings::of(run);
@@ -59,6 +59,7 @@ fn observe(world: &World, records: usize, fault: Option<&str>) -> Fallible<(usiz
 
 /// What happens to the log, and what leaves, in the order in which it happened.
 enum Step {
+    Asked,
     Written,
     SyncBegan(usize),
     Synced(usize),
@@ -78,6 +79,8 @@ fn judge(calls: &[Call]) -> (usize, usize) {
             }
         } else if to_log {
             steps.push((call.began_at, Step::Written));
+        } else if call.text.contains("\"POST /api/v1/records") {
+            steps.push((call.ended_at.unwrap_or(call.began_at), Step::Asked));
         } else if call.text.contains("\"HTTP/1.1 202") {
             steps.push((call.began_at, Step::Answered));
         }
@@ -88,6 +91,8 @@ fn judge(calls: &[Call]) -> (usize, usize) {
     let (mut answers, mut early) = (0, 0);
     for (_, step) in steps {
         match step {
+            // What was written before belongs to somebody else.
+            Step::Asked => (unsynced, covering, ready) = (false, None, false),
             Step::Written => (unsynced, covering, ready) = (true, None, false),
             Step::SyncBegan(index) if unsynced => covering = Some(index),
             Step::Synced(index) if covering == Some(index) => (unsynced, ready) = (false, true),
@@ -95,8 +100,6 @@ fn judge(calls: &[Call]) -> (usize, usize) {
             Step::Answered => {
                 answers += 1;
                 early += usize::from(!ready);
-                // The next answer needs a sync of its own.
-                ready = false;
             }
         }
     }
