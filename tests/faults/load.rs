@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::ledger::Promise;
+use crate::ledger::{Ledger, Promise};
 use crate::seed::unix_now;
 use crate::world::{Tenant, World, record};
 
@@ -17,6 +17,8 @@ const STAND_BACK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) world: &'a World,
+    /// Where its promises are noted.
+    pub(crate) ledger: &'a Ledger,
     pub(crate) to: SocketAddr,
     pub(crate) clients: usize,
     /// Bytes of padding in the details.
@@ -47,7 +49,8 @@ pub(crate) struct Tally {
 impl<'a> Load<'a> {
     /// The usual load: small records of `contoso`, as fast as they are answered.
     pub(crate) const fn new(world: &'a World, to: SocketAddr, clients: usize) -> Self {
-        Self { world, to, clients, padding: 0, tenant: Tenant::Contoso, rest: Duration::ZERO }
+        let ledger = &world.ledger;
+        Self { world, ledger, to, clients, padding: 0, tenant: Tenant::Contoso, rest: Duration::ZERO }
     }
 
     /// Posts while `meanwhile` runs.
@@ -77,7 +80,7 @@ impl<'a> Load<'a> {
                 && answer.status == 202
             {
                 let receipt = answer.text("receiptId");
-                self.world.ledger.note(Promise { receipt, number, sent, answered: unix_now() });
+                self.ledger.note(Promise { receipt, number, sent, answered: unix_now() });
                 tally.accepted.fetch_add(1, Ordering::Relaxed);
             } else {
                 std::thread::sleep(STAND_BACK);

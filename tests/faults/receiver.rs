@@ -139,6 +139,13 @@ impl Receiver {
         copies
     }
 
+    /// Ends it. What it noted stays.
+    pub(crate) fn close(&self) {
+        self.shared.ended.store(true, Ordering::Release);
+        // Wakes the listener, so that its thread ends and the port is free.
+        let _woken = TcpStream::connect_timeout(&self.address, Duration::from_millis(200));
+    }
+
     /// Connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
@@ -147,9 +154,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Release);
-        // Wakes the listener, so that its thread ends and the port is free.
-        let _woken = TcpStream::connect_timeout(&self.address, Duration::from_millis(200));
+        self.close();
     }
 }
 
@@ -159,6 +164,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     loop {
         // What is only looked at stays unread, so that a close of the connection resets it.
         let Ok(read @ 1..) = stream.peek(&mut buffer) else { return };
+        if shared.ended.load(Ordering::Acquire) {
+            return;
+        }
         let whole = whole_request(&[&bytes[..], &buffer[..read]].concat());
         let behave = whole.as_ref().map(|(delivered, _)| {
             let number = locked(&shared.notes).len();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::Fallible;
 use crate::client::Client;
 use crate::gateway::Gateway;
+use crate::ledger::Ledger;
 use crate::load::{Load, eventually, percentile};
 use crate::oracle::account_of;
 use crate::receiver::{Behave, Receiver};
@@ -121,6 +122,7 @@ fn hanging(run: &Run) -> Fallible<Findings> {
     let (bad, good) = (Receiver::start(|_, _| Behave::take())?, Receiver::start(|_, _| Behave::take())?);
     let world = World::new(run, &two_destinations(&bad, &good, "timeout_seconds = 2\nconcurrency = 8"))?;
     let gateway = world.start().up()?;
+    let elsewhere = Ledger::create(&world.folder.join("organizations"))?;
     let seconds = u64::try_from(run.times(1, 5))?;
     let (mut usual, mut while_hanging) = (Vec::new(), Vec::new());
     // The hanging destination has work all the while, in the usual rounds too; the two kinds of rounds take turns.
@@ -132,6 +134,7 @@ fn hanging(run: &Run) -> Fallible<Findings> {
                 bad.behave(|_, _| Behave::take())
             }
             let mut background = Load::new(&world, gateway.public, 1);
+            background.ledger = &elsewhere;
             background.rest = Duration::from_millis(20);
             let (times, _) = background.during(|_| both_times(&world, &gateway, &good, seconds));
             if hangs { while_hanging.push(times) } else { usual.push(times) }
@@ -158,7 +161,8 @@ fn hanging(run: &Run) -> Fallible<Findings> {
         (gateway.metric("streamgate_store_pending_records").ok()? < 0.5).then_some(())
     });
     findings.require(drained.is_some(), || "what waited was not delivered".to_owned());
-    account_of(gateway.public, &world.ledger, None)?.judge(&mut findings);
+    account_of(gateway.public, &world.ledger, Some(&good))?.judge(&mut findings);
+    account_of(gateway.public, &elsewhere, Some(&bad))?.judge(&mut findings);
     let hung = gateway.metric("streamgate_delivery_tries_total{routing_queue=\"bad\",outcome=\"temporary\"}")?;
     findings.control(format!("{hung:.0} tries really ended at their deadline"), hung > 0.5);
     findings.runs = 10;

@@ -104,7 +104,17 @@ fn full_for_a_moment(run: &Run) -> Fallible<Findings> {
         let log = world.folder.join("calls");
         let first = chance.between(30, 300);
         let fault = [format!("pwrite64:error=ENOSPC:when={first}..{}", first + chance.between(0, 4))];
-        let mut gateway = world.start().through(through(&log, "pwrite64", &fault, None)).up()?;
+        world.start().up()?.terminate()?;
+        let mut gateway = match world.start().through(through(&log, "pwrite64", &fault, None)).attempt()? {
+            Ok(gateway) => gateway,
+            Err(ended) => {
+                // A start that meets a full disk may be refused, and says so.
+                findings.require(ended.code == Some(5) && ended.said.contains("full"), || format!("{ended:?}"));
+                world.start().up()?.kill()?;
+                findings.runs += 1;
+                continue;
+            }
+        };
         let (went_on, tally) = Load::new(&world, gateway.public, 4).during(|tally| {
             let met = || std::fs::read_to_string(&log).ok()?.contains("(INJECTED)").then_some(());
             let met = eventually(Duration::from_secs(15), met);

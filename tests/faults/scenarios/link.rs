@@ -47,7 +47,7 @@ fn broken_way(run: &Run) -> Fallible<Findings> {
     let mut findings = Findings::of(run);
     findings.seed = None;
     let address = format!("{OUTSIDE_ADDRESS}:9000");
-    let mut receiver = Some(Receiver::start_at(&address, None, |_, _| Behave::take())?);
+    let mut receivers = vec![Receiver::start_at(&address, None, |_, _| Behave::take())?];
     let configuration = Configuration {
         destinations: destination("receiver", address.parse()?, "timeout_seconds = 2\nconcurrency = 4"),
         delivery: "breaker_pause_seconds = 1\nlongest_pause_seconds = 2".to_owned(),
@@ -57,11 +57,10 @@ fn broken_way(run: &Run) -> Fallible<Findings> {
     let world = World::new(run, &configuration)?;
     let gateway = world.start().through(through()?).listen(GATEWAY_ADDRESS).up()?;
     let seconds = u64::try_from(run.times(4, 30))?;
-    let mut taken = std::collections::BTreeSet::new();
     for (name, rule) in WAYS.iter().copied().chain([("refused", ""), ("unplugged", "")]) {
         let tries_before = tries(&gateway)?;
         match name {
-            "refused" => receiver.take().into_iter().for_each(|receiver| taken.extend(receiver.taken())),
+            "refused" => receivers.iter().for_each(Receiver::close),
             "unplugged" => {}
             _ => block(rule, &world.folder)?,
         }
@@ -97,8 +96,8 @@ fn broken_way(run: &Run) -> Fallible<Findings> {
             )
         });
         unblock()?;
-        if receiver.is_none() {
-            receiver = Some(Receiver::start_at(&address, None, |_, _| Behave::take())?);
+        if name == "refused" {
+            receivers.push(Receiver::start_at(&address, None, |_, _| Behave::take())?);
         }
         let drained = eventually(Duration::from_secs(60), || {
             (gateway.metric("streamgate_store_pending_records").ok()? < 0.5).then_some(())
@@ -106,7 +105,7 @@ fn broken_way(run: &Run) -> Fallible<Findings> {
         findings.require(drained.is_some(), || format!("{name}: what waited was not delivered within 60 s"));
         findings.runs += 1;
     }
-    taken.extend(receiver.iter().flat_map(Receiver::taken));
+    let taken: std::collections::BTreeSet<String> = receivers.iter().flat_map(Receiver::taken).collect();
     let promises = world.ledger.all();
     let never = promises.iter().filter(|promise| !taken.contains(&promise.receipt)).count();
     let found = account_of(gateway.public, &world.ledger, None)?;
