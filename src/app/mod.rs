@@ -11,7 +11,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::middleware::from_fn;
 use actix_web::web;
@@ -254,10 +254,13 @@ impl App {
         let (door, forwarder, teller, store) = (self.door, self.forwarder, self.teller, self.store);
         let stop = async move {
             shutdown.await;
+            let began = Instant::now();
             tracing::info!("stopping: no new requests are taken");
             door.drain();
             public_handle.stop(true).await;
-            let grace = grace.min(Duration::from_secs(2));
+            // Where requests took all of their time, deliveries get less: by default all of it takes less than ten seconds.
+            let left = (grace + Duration::from_secs(1)).saturating_sub(began.elapsed());
+            let grace = grace.min(left).min(Duration::from_secs(2));
             tokio::join!(forwarder.stop(grace), teller.stop(grace));
             subscriptions.close();
             store.close().await;

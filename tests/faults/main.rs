@@ -38,7 +38,7 @@ use std::time::Instant;
 
 use args::Args;
 use report::{Entry, Verdict};
-use scenario::{Findings, How, Run, Scenario};
+use scenario::{Findings, How, Lack, Run, Scenario};
 
 /// What may go wrong with the programme itself, as opposed to with the gateway.
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -128,15 +128,19 @@ fn verdict(args: &Args, scenario: &Scenario) -> Verdict {
         How::NotCovered(why) => return Verdict::NotCovered(why.to_owned()),
         How::Run(body) => body,
     };
-    let lacking: Vec<String> = scenario.needs.iter().filter_map(|need| need.lacking()).collect();
+    let lacking: Vec<Lack> = scenario.needs.iter().filter_map(|need| need.lacking()).collect();
     if !lacking.is_empty() {
-        let lacking = lacking.join(", ");
-        say(&format!("   SKIPPED: {lacking}"));
-        // Where everything can be installed, a missing tool is a hole in the net.
-        return if std::env::var_os("CI").is_some() {
-            Verdict::Failed(format!("skipped because of {lacking}, which must not be where CI is set"))
+        let words = |lack: &Lack| match lack {
+            Lack::Tool(what) | Lack::Right(what) => what.clone(),
+        };
+        let why = lacking.iter().map(words).collect::<Vec<_>>().join(", ");
+        say(&format!("   SKIPPED: {why}"));
+        // Where everything can be installed, a missing tool is a hole in the net. What a machine does not allow is not.
+        let installable = lacking.iter().any(|lack| matches!(lack, Lack::Tool(_)));
+        return if installable && std::env::var_os("CI").is_some() {
+            Verdict::Failed(format!("skipped because {why}, which must not be where CI is set"))
         } else {
-            Verdict::Skipped(lacking)
+            Verdict::Skipped(why)
         };
     }
     let run = Run::new(args, scenario);

@@ -40,14 +40,27 @@ pub(crate) enum How {
 pub(crate) enum Need {
     /// To be root.
     Root,
+    /// To mount file systems, also such as lie in files.
+    Mounts,
     /// A program in the search path.
     Tool(&'static str),
+    /// strace, and to be allowed what it does.
+    Strace,
     /// A file that is in one of these places.
     Library(&'static [&'static str]),
     /// A network namespace, in which the scenario then runs. Takes root, `ip` and `nft`.
     Namespace,
     /// A control group of this controller, version 1 or 2, that may be made.
     Group(&'static str),
+}
+
+/// Why a scenario cannot run.
+#[derive(Debug, Clone)]
+pub(crate) enum Lack {
+    /// Something that could be installed.
+    Tool(String),
+    /// Something that this machine, or this user, does not allow.
+    Right(String),
 }
 
 /// Where Debian keeps it, for the architectures that it has.
@@ -59,20 +72,43 @@ pub(crate) const LIBFAKETIME: &[&str] = &[
 
 impl Need {
     /// What is missing, if anything is.
-    pub(crate) fn lacking(self) -> Option<String> {
-        let root = || (!rustix::process::geteuid().is_root()).then(|| "it takes root".to_owned());
+    pub(crate) fn lacking(self) -> Option<Lack> {
+        let right = |may: bool, what: &str| (!may).then(|| Lack::Right(what.to_owned()));
+        let tool = |name: &str| (!is_there(name)).then(|| Lack::Tool(format!("{name} is not installed")));
         match self {
-            Self::Root => root(),
-            Self::Tool(name) => (!is_there(name)).then(|| format!("{name} is not installed")),
-            Self::Library(places) => first_of(places).is_none().then(|| "libfaketime is not installed".to_owned()),
-            Self::Namespace => root().or_else(|| Self::Tool("ip").lacking()).or_else(|| Self::Tool("nft").lacking()),
-            Self::Group(controller) => root().or_else(|| {
-                crate::disk::group_home(controller)
-                    .is_none()
-                    .then(|| format!("there is no control group for {controller}"))
-            }),
+            Self::Root => right(rustix::process::geteuid().is_root(), "it takes root"),
+            Self::Mounts => Self::Root.lacking().or_else(|| right(can_mount(), "nothing can be mounted here")),
+            Self::Tool(name) => tool(name),
+            Self::Strace => tool("strace")
+                .or_else(|| right(succeeds("strace -qf -o /dev/null true"), "no process may be traced here")),
+            Self::Library(places) => {
+                first_of(places).is_none().then(|| Lack::Tool("libfaketime is not installed".to_owned()))
+            }
+            Self::Namespace => {
+                let probe = format!("ip netns add sgf-probe-{0} && ip netns delete sgf-probe-{0}", std::process::id());
+                let tools = tool("ip").or_else(|| tool("nft"));
+                Self::Root
+                    .lacking()
+                    .or(tools)
+                    .or_else(|| right(succeeds(&probe), "no network namespace can be made here"))
+            }
+            Self::Group(controller) => {
+                let home = crate::disk::group_home(controller);
+                let may = home.is_some_and(|home| {
+                    let probe = home.join(format!("streamgate-faults-probe-{}", std::process::id()));
+                    std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).is_ok()
+                });
+                right(may, &format!("no control group for {controller} can be made here"))
+            }
         }
     }
+}
+
+/// Whether file systems can be mounted, in files and in memory.
+fn can_mount() -> bool {
+    let Ok(folder) = tempfile::tempdir() else { return false };
+    let at = folder.path().display();
+    Path::new("/dev/loop-control").exists() && succeeds(&format!("mount -t tmpfs tmpfs {at} && umount {at}"))
 }
 
 /// The first of these files that is there.
@@ -81,9 +117,14 @@ pub(crate) fn first_of(places: &[&'static str]) -> Option<&'static str> {
 }
 
 fn is_there(tool: &str) -> bool {
-    let asked = format!("PATH=$PATH:/usr/sbin:/sbin command -v {tool}");
-    let found = Command::new("sh").args(["-c", &asked]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    found.is_ok_and(|status| status.success())
+    succeeds(&format!("command -v {tool}"))
+}
+
+/// Whether this line of shell succeeds, with the programs of the administrator in its path.
+fn succeeds(line: &str) -> bool {
+    let line = format!("PATH=$PATH:/usr/sbin:/sbin; {line}");
+    let ended = Command::new("sh").args(["-c", &line]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    ended.is_ok_and(|status| status.success())
 }
 
 /// What a scenario is run with.

@@ -15,14 +15,14 @@ pub(crate) const ALL: &[Scenario] = &[
         id: "D14",
         what: "two gateways on one directory, directly, through a link and through a bind mount; a stale lock",
         required: "the second ends within 2 s with code 5 and names the first; a stale lock holds nobody up",
-        needs: &[Need::Root],
+        needs: &[Need::Mounts],
         how: How::Run(two_gateways),
     },
     Scenario {
         id: "D16",
         what: "a directory that is read-only, or somebody else's",
         required: "the start fails with code 3 or 5 and names the path",
-        needs: &[Need::Root, Need::Tool("mkfs.ext4"), Need::Tool("losetup"), Need::Tool("setpriv")],
+        needs: &[Need::Mounts, Need::Tool("mkfs.ext4"), Need::Tool("setpriv")],
         how: How::Run(no_access),
     },
 ];

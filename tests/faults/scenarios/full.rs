@@ -16,14 +16,14 @@ pub(crate) const ALL: &[Scenario] = &[
         id: "D8",
         what: "the disk fills up; then it is made larger",
         required: "503 before the disk is full, deliveries go on, nothing lost; it heals by itself",
-        needs: &[Need::Root],
+        needs: &[Need::Mounts],
         how: How::Run(filling),
     },
     Scenario {
         id: "D8B",
         what: "writes fail with ENOSPC for a moment",
         required: "503 for what was not written, nothing lost, it goes on by itself",
-        needs: &[Need::Tool("strace")],
+        needs: &[Need::Strace],
         how: How::Run(full_for_a_moment),
     },
 ];

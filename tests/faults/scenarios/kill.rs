@@ -22,7 +22,7 @@ pub(crate) const ALL: &[Scenario] = &[
         id: "D2",
         what: "kill -9 at the Nth sync, and at the Nth write",
         required: "0 promised records lost; never half a record",
-        needs: &[Need::Tool("strace")],
+        needs: &[Need::Strace],
         how: How::Run(at_every_sync),
     },
 ];

@@ -56,7 +56,7 @@ fn broken_way(run: &Run) -> Fallible<Findings> {
     };
     let world = World::new(run, &configuration)?;
     let gateway = world.start().through(through()?).listen(GATEWAY_ADDRESS).up()?;
-    let seconds = u64::try_from(run.times(4, 30))?;
+    let seconds = u64::try_from(run.times(2, 30))?;
     for (name, rule) in WAYS.iter().copied().chain([("refused", ""), ("unplugged", "")]) {
         let tries_before = tries(&gateway)?;
         match name {

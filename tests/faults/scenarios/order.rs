@@ -14,7 +14,7 @@ pub(crate) const ALL: &[Scenario] = &[Scenario {
     id: "P1",
     what: "the order of system calls: write, sync, 202",
     required: "each 202 is sent after the sync of its record has returned",
-    needs: &[Need::Tool("strace")],
+    needs: &[Need::Strace],
     how: How::Run(order),
 }];
 

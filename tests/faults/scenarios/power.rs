@@ -16,8 +16,7 @@ use crate::seed::{Chance, unix_now};
 use crate::trace::through;
 use crate::world::{Configuration, World};
 
-const NEEDS: &[Need] =
-    &[Need::Root, Need::Tool("mkfs.ext4"), Need::Tool("mkfs.xfs"), Need::Tool("xfs_io"), Need::Tool("losetup")];
+const NEEDS: &[Need] = &[Need::Mounts, Need::Tool("mkfs.ext4"), Need::Tool("mkfs.xfs"), Need::Tool("xfs_io")];
 
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
@@ -45,14 +44,7 @@ pub(crate) const ALL: &[Scenario] = &[
         id: "D9",
         what: "the disk acknowledges syncs of the log that it does not do, and the power fails",
         required: "the next start is refused and says which records are lost",
-        needs: &[
-            Need::Root,
-            Need::Tool("mkfs.ext4"),
-            Need::Tool("mkfs.xfs"),
-            Need::Tool("xfs_io"),
-            Need::Tool("losetup"),
-            Need::Tool("strace"),
-        ],
+        needs: &[Need::Mounts, Need::Tool("mkfs.ext4"), Need::Tool("mkfs.xfs"), Need::Tool("xfs_io"), Need::Strace],
         how: How::Run(lying_disk),
     },
 ];

@@ -20,14 +20,14 @@ pub(crate) const ALL: &[Scenario] = &[
         id: "D6",
         what: "one sync fails with EIO, and every one after it would succeed",
         required: "that batch is 503; no sync is tried again; no 202 until the restart; readiness says store-broken",
-        needs: &[Need::Tool("strace")],
+        needs: &[Need::Strace],
         how: How::Run(failed_sync),
     },
     Scenario {
         id: "D7",
         what: "every write to the disk fails from now on",
         required: "503, readiness 503, no 202, no crash; SIGTERM ends it; nothing promised is lost",
-        needs: &[Need::Root, Need::Tool("mkfs.xfs"), Need::Tool("xfs_io"), Need::Tool("losetup")],
+        needs: &[Need::Mounts, Need::Tool("mkfs.xfs"), Need::Tool("xfs_io")],
         how: How::Run(failed_writes),
     },
     Scenario {
@@ -43,14 +43,14 @@ pub(crate) const ALL: &[Scenario] = &[
         id: "D12",
         what: "a slow disk: every sync takes 100 ms longer",
         required: "what waits is bounded, beyond it 503; accepting takes at most three syncs (p99); other answers are not held up",
-        needs: &[Need::Tool("strace")],
+        needs: &[Need::Strace],
         how: How::Run(slow_disk),
     },
     Scenario {
         id: "D13",
         what: "a stalled disk: one sync takes 20 s (60 s in the long version)",
         required: "503 within 10 s for whoever waits; files and memory stay bounded; a repeat afterwards is one record",
-        needs: &[Need::Tool("strace")],
+        needs: &[Need::Strace],
         how: How::Run(stalled_disk),
     },
 ];
