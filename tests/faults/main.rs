@@ -79,6 +79,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, chosen: &[&Scenario]) -> Fallible<bool> {
+    if args.inside {
+        return inside(args, verdict(args, chosen.first().ok_or("nothing to run inside")?));
+    }
     say(&format!("seed {}, {}, {}", args.seed, if args.long { "long" } else { "short" }, args.binary.display()));
     let began = Instant::now();
     let mut entries = Vec::new();
@@ -96,9 +99,6 @@ fn run(args: &Args, chosen: &[&Scenario]) -> Fallible<bool> {
         // What a scenario forgot must not disturb the next one.
         cleanup::settle_all();
     }
-    if args.inside {
-        return inside(args, &entries);
-    }
     report::print(&entries, args, began.elapsed());
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_vec_pretty(&report::json(&entries, args))?)?;
@@ -110,11 +110,10 @@ fn run(args: &Args, chosen: &[&Scenario]) -> Fallible<bool> {
 }
 
 /// Within a namespace only the findings count: the programme outside reports them.
-fn inside(args: &Args, entries: &[Entry<'_>]) -> Fallible<bool> {
-    let [Entry { verdict, .. }] = entries else { return Err("exactly one scenario runs inside".into()) };
+fn inside(args: &Args, verdict: Verdict) -> Fallible<bool> {
     let findings = match verdict {
-        Verdict::Ran(findings) => findings.clone(),
-        Verdict::Failed(fault) => Findings::of_a_failure(fault),
+        Verdict::Ran(findings) => findings,
+        Verdict::Failed(fault) => Findings::of_a_failure(&fault),
         Verdict::Skipped(_) | Verdict::Held(_) | Verdict::NotCovered(_) => return Err("it did not run".into()),
     };
     let file = args.json.as_ref().ok_or("--inside needs --json")?;
