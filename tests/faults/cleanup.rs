@@ -1,8 +1,9 @@
 //! What is owed to the machine: whatever a scenario starts, mounts or makes is written down here first and settled when its
 //! guard is dropped, when the scenario is over, or when somebody presses Ctrl-C.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Something that must not stay behind.
@@ -10,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) enum Leftover {
     /// A process that this programme started.
     Process(u32),
+    /// This programme, within a namespace: it cleans up after itself when it is told to end.
+    Inside(u32),
     /// A mount; its loop device goes with it.
     Mount(PathBuf),
     /// A network namespace.
@@ -19,6 +22,9 @@ pub(crate) enum Leftover {
     /// A control group, which must be empty by then.
     Group(PathBuf),
 }
+
+/// Somebody has pressed Ctrl-C: nothing new is begun.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 static OWED: Mutex<Vec<(u64, Leftover)>> = Mutex::new(Vec::new());
 
@@ -33,15 +39,18 @@ pub(crate) struct Owed(u64);
 
 /// Writes down that this has to be settled. To be called before the thing is made, where that is possible.
 pub(crate) fn owe(leftover: Leftover) -> Owed {
-    let mut list = owed();
-    let number = list.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
-    list.push((number, leftover));
+    while ENDING.load(Ordering::Acquire) {
+        std::thread::park();
+    }
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    owed().push((number, leftover));
     Owed(number)
 }
 
 impl Owed {
     /// It was settled by other means.
-    pub(crate) fn settled(self) {
+    pub(crate) fn settled(&self) {
         owed().retain(|(number, _)| *number != self.0);
     }
 }
@@ -73,19 +82,18 @@ fn settle(leftover: &Leftover) {
             kill(*id);
             await_death(*id);
         }
-        Leftover::Mount(at) => {
-            let mounted = || std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-            let named = format!(" {} ", at.display());
-            for options in [&["-q"][..], &["-q"], &["-q", "-l"]] {
-                if !mounted().contains(&named) {
-                    return;
-                }
-                quietly(Command::new("umount").args(options).arg(at));
-                std::thread::sleep(std::time::Duration::from_millis(50));
+        Leftover::Inside(id) => {
+            signal(*id, rustix::process::Signal::TERM);
+            for _ in 0..5 {
+                await_death(*id);
             }
+            kill(*id);
         }
+        Leftover::Mount(at) => unmount(at),
         Leftover::Namespace(name) => quietly(Command::new("ip").args(["netns", "delete", name])),
         Leftover::Folder(path) => {
+            // The last first: one may lie within the other.
+            mounts().iter().rev().filter(|at| at.starts_with(path)).for_each(|at| unmount(at));
             // Somebody may still have put a file in.
             for _ in 0..3 {
                 if std::fs::remove_dir_all(path).is_ok() {
@@ -99,9 +107,29 @@ fn settle(leftover: &Leftover) {
 
 /// kill -9 to a process that this programme started.
 pub(crate) fn kill(id: u32) {
+    signal(id, rustix::process::Signal::KILL);
+}
+
+fn signal(id: u32, signal: rustix::process::Signal) {
     if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
         // It may be gone already, which is what is wanted.
-        let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _gone = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// What is mounted, in the order in which it was.
+fn mounts() -> Vec<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    text.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
+}
+
+fn unmount(at: &Path) {
+    for options in [&["-q"][..], &["-q"], &["-q", "-l"]] {
+        if !mounts().iter().any(|mounted| mounted == at) {
+            return;
+        }
+        quietly(Command::new("umount").args(options).arg(at));
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 
@@ -136,6 +164,7 @@ pub(crate) fn on_interrupt() {
         });
         if let Ok(Ok(())) = told {
             crate::say("interrupted; cleaning up");
+            ENDING.store(true, Ordering::Release);
             settle_all();
             std::process::exit(130);
         }

@@ -82,7 +82,7 @@ impl LoopDisk {
         // A process that was just killed may hold it for a moment.
         let done = eventually(Duration::from_secs(10), || run("umount", &[at]).ok());
         done.ok_or_else(|| format!("{at} cannot be unmounted"))?;
-        self.mounted.take().into_iter().for_each(Owed::settled);
+        self.mounted.take().iter().for_each(Owed::settled);
         Ok(())
     }
 }

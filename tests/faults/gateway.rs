@@ -47,7 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     /// From the start to the first answer that it could give.
     pub(crate) ready_after: Duration,
-    _owed: Owed,
+    owed: Owed,
 }
 
 impl<'a> Start<'a> {
@@ -84,10 +84,22 @@ impl<'a> Start<'a> {
 
     /// Starts it. That it ends instead may be what is wanted.
     pub(crate) fn attempt(self) -> Fallible<Result<Gateway, Ended>> {
+        let wants_tracer = self.through.first().is_some_and(|word| word == "strace");
+        for _ in 0..3 {
+            match self.once()? {
+                // On a busy machine strace sometimes comes too late, and the gateway goes on without it.
+                Ok(gateway) if wants_tracer && !gateway.is_traced() => gateway.kill()?,
+                started => return Ok(started),
+            }
+        }
+        Err("strace does not take hold of the gateway".into())
+    }
+
+    fn once(&self) -> Fallible<Result<Gateway, Ended>> {
         static STARTS: AtomicUsize = AtomicUsize::new(0);
         let World { binary, folder, data, .. } = self.world;
         let log = folder.join(format!("log-{}", STARTS.fetch_add(1, Ordering::Relaxed)));
-        let mut words = self.through.into_iter();
+        let mut words = self.through.iter();
         let mut command = match words.next() {
             None => Command::new(binary),
             Some(first) => {
@@ -99,7 +111,7 @@ impl<'a> Start<'a> {
         let address = format!("{}:0", self.listen);
         command.args(["serve", "--json", "--listen", &address, "--admin-listen", &address, "--config"]);
         command.arg(folder.join("streamgate.toml")).arg("--data-dir").arg(data);
-        command.env_remove("STREAMGATE_FAULT").envs(self.variables);
+        command.env_remove("STREAMGATE_FAULT").envs(self.variables.iter().map(|(name, value)| (name, value)));
         let began = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).spawn()?;
         let owed = owe(Leftover::Process(child.id()));
@@ -107,7 +119,7 @@ impl<'a> Start<'a> {
         let took = began.elapsed();
         let address = |name: &str| greeting[name].as_str()?.strip_prefix("http://")?.parse().ok();
         if let (Some(public), Some(admin)) = (address("publicUrl"), address("adminUrl")) {
-            return Ok(Ok(Gateway { child, public, admin, ready_after: took, _owed: owed }));
+            return Ok(Ok(Gateway { child, public, admin, ready_after: took, owed }));
         }
         let ended = wait_at_most(&mut child, Duration::from_secs(10))?.ok_or("the gateway hangs at its start")?;
         owed.settled();
@@ -196,6 +208,12 @@ impl Gateway {
         Ok(wait_at_most(&mut self.child, patience)?.is_some())
     }
 
+    /// Whether strace looks at it.
+    fn is_traced(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -233,6 +251,8 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        // From the moment it is awaited, its number may be somebody else's.
+        self.owed.settled();
         let _killed = self.child.kill();
         let _gone = self.child.wait();
     }

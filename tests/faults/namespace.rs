@@ -48,7 +48,7 @@ pub(crate) fn inside(run_outside: &Run) -> Fallible<Findings> {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env(VARIABLE, &there).env("PATH", format!("{path}:/usr/sbin:/sbin"));
     let mut child = command.stdin(Stdio::null()).spawn()?;
-    let owed = owe(Leftover::Process(child.id()));
+    let owed = owe(Leftover::Inside(child.id()));
     child.wait()?;
     owed.settled();
     let found = std::fs::read(&file).map_err(|_missing| "the scenario ended without findings; see above")?;

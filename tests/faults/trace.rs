@@ -39,7 +39,7 @@ fn options(words: &mut Vec<OsString>, injections: &[String], only: Option<&Path>
 #[derive(Debug)]
 pub(crate) struct Tracer {
     child: Child,
-    _owed: Owed,
+    owed: Owed,
 }
 
 impl Tracer {
@@ -61,7 +61,7 @@ impl Tracer {
         words.extend([OsString::from("-o"), log.into(), "-p".into(), process.to_string().into()]);
         let child = Command::new("strace").args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let owed = owe(Leftover::Process(child.id()));
-        let tracer = Self { child, _owed: owed };
+        let tracer = Self { child, owed };
         let traced = |task: &Path| {
             let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
             status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
@@ -77,6 +77,7 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
+        self.owed.settled();
         // Told to, it detaches; killed, it might take the gateway with it.
         let pid = rustix::process::Pid::from_child(&self.child);
         let _told = rustix::process::kill_process(pid, rustix::process::Signal::TERM);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Fallible;
 use crate::client::{Client, request};
-use crate::load::Load;
+use crate::load::{Load, eventually};
 use crate::oracle::account_of;
 use crate::receiver::{Behave, Receiver};
 use crate::scenario::{Findings, How, Run, Scenario};
@@ -86,7 +86,9 @@ fn panicking(run: &Run) -> Fallible<Findings> {
     findings.seed = None;
     let world = World::new(run, &Configuration::default())?.with_binary(Run::control_binary());
     let mut gateway = world.start().fault("panic-in-writer").up()?;
-    let (_, tally) = Load::new(&world, gateway.public, 4).during(|_| std::thread::sleep(Duration::from_secs(2)));
+    let (_, tally) = Load::new(&world, gateway.public, 4).during(|tally| {
+        eventually(Duration::from_secs(60), || (tally.count(503) > 20).then_some(()));
+    });
     let odd = tally.outcomes().iter().filter(|outcome| !matches!(outcome.status, 202 | 503)).count();
     findings.figure(format!(
         "{} accepted before it, {} answers 503 after it, {odd} other answers",

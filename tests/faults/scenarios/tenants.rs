@@ -165,7 +165,7 @@ fn repeats(run: &Run) -> Fallible<Findings> {
 fn noisy(run: &Run) -> Fallible<Findings> {
     let mut findings = Findings::of(run);
     findings.seed = None;
-    let configuration = Configuration { contoso_rate: Some(600), ..Configuration::default() };
+    let configuration = Configuration { contoso_rate: Some(60), ..Configuration::default() };
     let world = World::new(run, &configuration)?;
     let gateway = world.start().up()?;
     let seconds = u64::try_from(run.times(1, 5))?;
