@@ -248,8 +248,8 @@ fn stalled_disk(run: &Run) -> Fallible<Findings> {
         let repeat = eventually(stall, || accepted(number)).ok_or("no 202 after the stall")?;
         *repeats.entry(repeat).or_insert(0) += 1;
     }
-    // Connections that their clients have closed are closed here a moment later.
-    eventually(Duration::from_secs(5), || (gateway.files() < before.0 + 8).then_some(()));
+    // Connections that their clients have closed end with the keep-alive (15 s) at the latest.
+    eventually(Duration::from_secs(20), || (gateway.files() < before.0 + 8).then_some(()));
     let after = (gateway.files(), gateway.memory_kib().0);
     findings
         .figure(format!("sent again afterwards: {repeats:?} repeats; {} files before, {} after", before.0, after.0));
