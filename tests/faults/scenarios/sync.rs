@@ -232,6 +232,8 @@ fn stalled_disk(run: &Run) -> Fallible<Findings> {
     let world = World::new(run, &Configuration::default())?;
     let gateway = world.start().up()?;
     let stall = Duration::from_secs(if run.long { 60 } else { 20 });
+    // Its threads open what they need in the first moments.
+    std::thread::sleep(Duration::from_secs(2));
     let before = (gateway.files(), gateway.memory_kib().0);
     let only = world.data.join("records.db-wal");
     let fault = [format!("fdatasync:delay_exit={}:when=1", stall.as_micros())];
