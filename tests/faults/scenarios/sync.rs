@@ -63,7 +63,7 @@ fn failed_sync(run: &Run) -> Fallible<Findings> {
         let world = World::new(run, &Configuration::default())?;
         let log = world.folder.join("calls");
         // Past what the start itself syncs, so that the writer is the one who meets it.
-        let number = chance.between(12, 120);
+        let number = chance.between(12, if run.long { 120 } else { 40 });
         let only = world.data.join("records.db-wal");
         let fault = [format!("fdatasync:error=EIO:when={number}")];
         // The file has to be there for strace to know it.
@@ -71,12 +71,13 @@ fn failed_sync(run: &Run) -> Fallible<Findings> {
         findings.require(code == Some(0), || format!("a stop ended with {code:?}"));
         let gateway = world.start().through(through(&log, "fdatasync,fsync", &fault, Some(Path::new(&only)))).up()?;
         let (struck, tally) = Load::new(&world, gateway.public, 4).during(|_| {
-            let struck = eventually(Duration::from_secs(20), || struck_at(&log));
+            let struck = eventually(Duration::from_secs(60), || struck_at(&log));
             std::thread::sleep(Duration::from_millis(500));
             struck
         });
         let Some(struck) = struck else {
-            findings.faults.push(format!("sync {number} was never reached"));
+            let accepted = tally.accepted();
+            findings.faults.push(format!("sync {number} was never reached, with {accepted} records accepted"));
             continue;
         };
         let syncs_after = syncs_after_the_failure(&log);
