@@ -1,12 +1,12 @@
 //! Steps 4 to 6 of a record's journey on one screen: admit it, make it durable, say so.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::domain::access::Caller;
 use crate::domain::admission::{Admission, NotAdmitted, admit};
 use crate::domain::catalog::Catalog;
 use crate::domain::record::RecordCreated;
-use crate::domain::time::Timestamp;
 use crate::store::{Entry, Receipt, Store, StoreError, TraceContext};
 
 /// Tells the forwarder that there is something to do. A lost nudge costs latency, never a record: the forwarder also
@@ -29,6 +29,8 @@ pub enum Accepted {
         receipt: Receipt,
         /// The configuration that admitted it.
         catalog_generation: u64,
+        /// When it had been admitted, and was on its way to the disk.
+        admitted_at: SystemTime,
     },
     /// The test operation passed every check; nothing was stored.
     Test {
@@ -67,8 +69,9 @@ impl Intake {
             Admission::Record(admitted) => admitted,
         };
         let catalog_generation = admitted.catalog_generation();
-        let receipt = self.store.append(Entry { admitted, accepted_at: Timestamp::now(), trace }).await?;
+        let admitted_at = SystemTime::now();
+        let receipt = self.store.append(Entry { admitted, accepted_at: admitted_at.into(), trace }).await?;
         (self.nudge)();
-        Ok(Accepted::Stored { receipt, catalog_generation })
+        Ok(Accepted::Stored { receipt, catalog_generation, admitted_at })
     }
 }

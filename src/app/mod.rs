@@ -5,6 +5,7 @@
 //! way finish, the store closes.
 
 mod development;
+mod observing;
 mod trail;
 
 use std::io;
@@ -19,19 +20,20 @@ use tokio::runtime::{Handle, Runtime};
 
 pub use development::DevelopmentKey;
 
-use crate::admin::{self, Desk};
+use self::observing::Observing;
+use crate::admin::{self, Desk, Figures};
 use crate::config::settings::{LimitSettings, Process};
 use crate::config::watch::{self, WatchGuard};
 use crate::config::{self, Config, Faults, Live, Overrides};
 use crate::editor::Editor;
-use crate::forward::breaker::BreakerState;
 use crate::forward::clock::Clock;
-use crate::forward::observer::{Observer, TryOutcome};
+use crate::forward::observer::Observer;
 use crate::forward::threads::LoopHandle;
 use crate::forward::{Forwarder, Nudge};
 use crate::http::door::{Door, DoorParts};
 use crate::http::frame::frame;
 use crate::http::keys::JwksService;
+use crate::http::peers::Peers;
 use crate::http::server::{ServerSettings, serve};
 use crate::intake::Intake;
 use crate::store::catalog::CatalogStore;
@@ -41,6 +43,7 @@ use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::subscriptions::{Subscriptions, telling};
 use crate::telemetry::Metrics;
+use crate::telemetry::spans::export::{self, Exporter};
 
 /// A gateway that is ready to serve.
 pub struct App {
@@ -48,6 +51,8 @@ pub struct App {
     live: Arc<Live>,
     door: web::Data<Door>,
     metrics: Arc<Metrics>,
+    exporter: Option<Exporter>,
+    jwks: Arc<JwksService>,
     store: Arc<dyn Store>,
     catalog: Arc<dyn CatalogStore>,
     forwarder: LoopHandle,
@@ -87,6 +92,9 @@ pub enum BuildError {
     /// The development key cannot be kept.
     #[error("the development key: {0}")]
     DevelopmentKey(io::Error),
+    /// What sends spans cannot be set up.
+    #[error("[telemetry.otlp] cannot be set up: {0}")]
+    Exporter(export::SetupError),
     /// A thread, a runtime or a file watch cannot be started.
     #[error("cannot start {what}: {cause}")]
     System {
@@ -138,7 +146,7 @@ impl App {
         let config = config.over(catalog.load().map_err(BuildError::Catalog)?)?;
         let background = Background::start()?;
         let development_key = development_key(&config, &process)?;
-        let metrics = Arc::new(Metrics::new());
+        let (metrics, exporter) = observing::metrics(&process, &background.handle).map_err(BuildError::Exporter)?;
         let remembered = Arc::clone(&catalog);
         let live = Arc::new(Live::new(config).remembering(move |generation| {
             if let Err(fault) = remembered.remember_generation(generation) {
@@ -150,7 +158,10 @@ impl App {
         let nudge = Nudge::default();
         // Before anything is delivered: it says which records have to keep their details.
         let subscriptions = subscriptions(&process, &store)?;
-        let observer: Arc<dyn Observer> = Arc::new(CountedDeliveries(Arc::clone(&metrics)));
+        let observing = Arc::new(Observing::new(Arc::clone(&metrics)));
+        store.observed_by(Arc::clone(&observing) as _);
+        let observer: Arc<dyn Observer> = observing;
+        let jwks = JwksService::new(background.handle.clone());
         let forwarder = Forwarder::new(Arc::clone(&store), live.subscribe(), nudge.clone())
             .observed_by(Arc::clone(&observer))
             .start()
@@ -168,7 +179,7 @@ impl App {
             &process,
             DoorParts {
                 live: Arc::clone(&live),
-                jwks: JwksService::new(background.handle.clone()),
+                jwks: Arc::clone(&jwks),
                 development_key: development_key.as_ref().map(|key| key.settings.clone()),
                 intake: Intake::new(Arc::clone(&store), nudging(nudge, &subscriptions)),
                 store: Arc::clone(&store),
@@ -181,6 +192,8 @@ impl App {
             live,
             door,
             metrics,
+            exporter,
+            jwks,
             store,
             catalog,
             forwarder,
@@ -227,12 +240,23 @@ impl App {
         let admin_limits = LimitSettings { shutdown_grace: Duration::from_secs(1), ..self.process.limits.clone() };
         let loopback = self.admin.local_addr()?.ip().is_loopback();
         let editor = Editor::new(Arc::clone(&self.live), self.catalog);
-        let desk = web::Data::new(Desk { door: self.door.clone(), live: Arc::clone(&self.live), editor, loopback });
+        let peers = |limits: &LimitSettings| Peers::new(limits.max_connections, limits.max_connections_per_peer);
+        let (public_peers, admin_peers) = (peers(&self.process.limits), peers(&admin_limits));
+        let desk = web::Data::new(Desk {
+            door: self.door.clone(),
+            live: Arc::clone(&self.live),
+            editor,
+            loopback,
+            jwks: self.jwks,
+            listeners: vec![("public", Arc::clone(&public_peers)), ("admin", Arc::clone(&admin_peers))],
+            figures: Figures::default(),
+        });
         let metrics = web::Data::new(Arc::clone(&self.metrics));
 
         let (door, counted) = (self.door.clone(), metrics.clone());
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
-        let settings = ServerSettings { name: "public", workers, limits: self.process.limits.clone() };
+        let settings =
+            ServerSettings { name: "public", workers, limits: self.process.limits.clone(), peers: public_peers };
         let public = serve(self.public, &settings, &self.door, move || {
             actix_web::App::new()
                 .app_data(door.clone())
@@ -240,7 +264,7 @@ impl App {
                 .wrap(from_fn(frame))
                 .configure(crate::http::routes)
         })?;
-        let settings = ServerSettings { name: "admin", workers: 1, limits: admin_limits };
+        let settings = ServerSettings { name: "admin", workers: 1, limits: admin_limits, peers: admin_peers };
         let admin = serve(self.admin, &settings, &self.door, move || {
             actix_web::App::new()
                 .app_data(desk.clone())
@@ -252,6 +276,7 @@ impl App {
         let grace = self.process.limits.shutdown_grace;
         let subscriptions = Arc::clone(self.door.subscriptions());
         let (door, forwarder, teller, store) = (self.door, self.forwarder, self.teller, self.store);
+        let exporter = self.exporter;
         let stop = async move {
             shutdown.await;
             tracing::info!("stopping: no new requests are taken");
@@ -260,7 +285,13 @@ impl App {
             let grace = grace.min(Duration::from_secs(2));
             tokio::join!(forwarder.stop(grace), teller.stop(grace));
             subscriptions.close();
-            store.close().await;
+            // While the store closes, which nobody waits for longer than without it.
+            let last_spans = async {
+                if let Some(exporter) = exporter {
+                    exporter.stop().await;
+                }
+            };
+            tokio::join!(store.close(), last_spans);
             admin_handle.stop(true).await;
         };
         let (public_end, admin_end, ()) = tokio::join!(public, admin, stop);
@@ -326,29 +357,4 @@ fn development_key(config: &Config, process: &Process) -> Result<Option<Developm
         return Ok(None);
     }
     DevelopmentKey::in_data_dir(&process.data_dir).map(Some).map_err(BuildError::DevelopmentKey)
-}
-
-/// The forwarder's observer: every try is counted.
-struct CountedDeliveries(Arc<Metrics>);
-
-impl Observer for CountedDeliveries {
-    fn tried(&self, routing_queue: &str, outcome: TryOutcome, seconds: f64) {
-        self.0.delivery_tried(routing_queue, outcome.name(), seconds);
-    }
-
-    fn delivered(&self, routing_queue: &str, records: usize) {
-        self.0.records_delivered(routing_queue, records);
-    }
-
-    fn dead_lettered(&self, routing_queue: &str) {
-        self.0.delivery_given_up(routing_queue);
-    }
-
-    fn breaker(&self, routing_queue: &str, state: BreakerState) {
-        self.0.breaker(routing_queue, state != BreakerState::Closed);
-    }
-
-    fn unconfigured(&self, records: u64) {
-        self.0.unconfigured(records);
-    }
 }

@@ -57,7 +57,7 @@ async fn start(config: Config, output: &Output) -> Result<Exit, Failure> {
     let app = App::build(config).map_err(|fault| {
         let exit = match fault {
             BuildError::Store(_) | BuildError::Catalog(_) | BuildError::Subscriptions(_) => Exit::Store,
-            BuildError::Configuration(_) => Exit::Configuration,
+            BuildError::Configuration(_) | BuildError::Exporter(_) => Exit::Configuration,
             BuildError::Listen { .. } | BuildError::DevelopmentKey(_) | BuildError::System { .. } => Exit::Refused,
         };
         Failure::new(exit, with_causes(&fault))

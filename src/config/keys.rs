@@ -35,6 +35,7 @@ pub(super) const PROCESS: Keys = keys(
         "retention",
         "limits",
         "log",
+        "telemetry",
         "delivery",
         "api_keys",
         "issuers",
@@ -63,6 +64,10 @@ pub(super) const LIMITS: Keys = keys(
     ],
 );
 pub(super) const LOG: Keys = keys("[log]", &["format", "filter"]);
+pub(super) const TELEMETRY: Keys = keys("[telemetry]", &["otlp"]);
+pub(super) const OTLP: Keys =
+    keys("[telemetry.otlp]", &["endpoint", "sampling_ratio", "timeout_seconds", "resource_attributes", "headers"]);
+pub(super) const OTLP_HEADER: Keys = keys("[[telemetry.otlp.headers]]", &["name", "value_file", "value_env"]);
 pub(super) const DELIVERY: Keys = keys(
     "[delivery]",
     &[

@@ -242,10 +242,11 @@ impl Live {
 /// The default rate limit is not among them: organizations take it when they are read, so a change is effective at
 /// once.
 fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
-    let Process { listen, admin_listen, public_host, public_scheme, data_dir, store, retention, limits, log } = wanted;
+    let Process { listen, admin_listen, public_host, public_scheme, data_dir, store, retention, limits, log, otlp } =
+        wanted;
     let mut differing = Vec::new();
     let mut compare = |name: &str, is: &dyn Debug, should_be: &dyn Debug| {
-        // Plain data without secrets, of which the debug text says everything.
+        // Plain data, of which the debug text says everything but secrets.
         if format!("{is:?}") != format!("{should_be:?}") {
             differing.push(name.to_owned());
         }
@@ -277,5 +278,6 @@ fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
     compare(wrong, &limits_now.wrong_credentials_per_second, &limits.wrong_credentials_per_second);
     compare("log.format", &log_now.format, &log.format);
     compare("log.filter", &log_now.filter, &log.filter);
+    compare("telemetry.otlp", &running.otlp, otlp);
     differing
 }

@@ -1,4 +1,4 @@
-//! Signing secrets: read from a file or from the environment, never from the configuration itself.
+//! Secrets: read from a file or from the environment, never from the configuration itself.
 //!
 //! A secret that is missing, empty, malformed or readable by others is a fault. With `create_secret` a missing file is
 //! made once: complete and private from the first moment, and never over another one.
@@ -50,6 +50,16 @@ pub(super) struct SecretSource<'a> {
 /// Reads a secret; what is wrong becomes a fault. Where a file is to be made but must not be (`may_write`), the secret
 /// is made in memory only.
 pub(super) fn read(source: &SecretSource<'_>, environment: Environment<'_>, may_write: bool) -> Option<WebhookSecret> {
+    let text = read_text(source, environment, may_write)?;
+    let secret = WebhookSecret::parse(&text);
+    if let Err(fault) = &secret {
+        source.at.fault(format!("the secret in {} {fault}", described(&source.place)));
+    }
+    secret.ok()
+}
+
+/// Reads a secret of any form, as [`read`] does. It is not blank.
+pub(super) fn read_text(source: &SecretSource<'_>, environment: Environment<'_>, may_write: bool) -> Option<String> {
     let text = match &source.place {
         SecretPlace::Variable(name) => {
             let text = environment(name);
@@ -64,14 +74,11 @@ pub(super) fn read(source: &SecretSource<'_>, environment: Environment<'_>, may_
         source.at.fault(format!("the secret in {} is empty", described(&source.place)));
         return None;
     }
-    let secret = WebhookSecret::parse(&text);
-    if let Err(fault) = &secret {
-        source.at.fault(format!("the secret in {} {fault}", described(&source.place)));
-    }
-    secret.ok()
+    Some(text)
 }
 
-fn described(place: &SecretPlace) -> String {
+/// The place in words.
+pub(super) fn described(place: &SecretPlace) -> String {
     match place {
         SecretPlace::File(path) => path.display().to_string(),
         SecretPlace::Variable(name) => format!("the environment variable `{name}`"),

@@ -39,6 +39,8 @@ pub struct Process {
     pub limits: LimitSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where spans are sent, if anywhere.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// `{organization}-public.gateway.example.com`: the text around the organization's unique name.
@@ -152,6 +154,43 @@ pub enum LogFormat {
     Json,
     /// For people.
     Human,
+}
+
+/// Where spans are sent: a collector that speaks OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OtlpSettings {
+    /// Its address, to which `/v1/traces` is added.
+    pub endpoint: Url,
+    /// The share of traces that begin here and are sampled, from 0 to 1.
+    pub sampling_ratio: f64,
+    /// One request takes at most this long.
+    pub timeout: Duration,
+    /// What describes this gateway, `service.name` and `service.version` included.
+    pub resource: Vec<(Box<str>, Box<str>)>,
+    /// Header fields of each request.
+    pub headers: Vec<(Box<str>, SecretText)>,
+}
+
+/// A secret text that is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Box<str>);
+
+impl SecretText {
+    /// This text.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever sends it.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(…)")
+    }
 }
 
 /// Everything that can change while the gateway runs, as one value.

@@ -17,6 +17,7 @@ pub mod answer;
 pub mod body;
 pub mod caller;
 pub mod door;
+mod followed;
 pub mod frame;
 pub mod head;
 pub mod keys;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
@@ -13,18 +13,20 @@ pub struct Peers {
     max_per_peer: usize,
     total: AtomicUsize,
     per_peer: DashMap<IpAddr, usize>,
+    turned_away: AtomicU64,
 }
 
 impl Peers {
     /// Admits up to `max_connections` in all and `max_per_peer` from one address.
     pub fn new(max_connections: usize, max_per_peer: usize) -> Arc<Self> {
-        Arc::new(Self { max_connections, max_per_peer, total: AtomicUsize::new(0), per_peer: DashMap::new() })
+        Arc::new(Self { max_connections, max_per_peer, total: AtomicUsize::new(0), per_peer: DashMap::new(), turned_away: AtomicU64::new(0) })
     }
 
     /// A place for one more connection, held until the guard is dropped; `None` when there is none.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<PeerGuard> {
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.max_connections {
             self.total.fetch_sub(1, Ordering::Relaxed);
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let admitted = {
@@ -38,9 +40,20 @@ impl Peers {
         };
         if !admitted {
             self.total.fetch_sub(1, Ordering::Relaxed);
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         Some(PeerGuard { peers: Arc::clone(self), peer })
+    }
+
+    /// How many connections may be open.
+    pub const fn limit(&self) -> usize {
+        self.max_connections
+    }
+
+    /// How many found no place.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     /// How many connections are open.
@@ -82,6 +95,7 @@ mod tests {
         let third = peers.admit(other);
         assert!(third.is_some());
         assert!(peers.admit(other).is_none(), "a fourth in all");
+        assert_eq!((peers.open(), peers.turned_away()), (3, 2));
         drop((first, second, third));
         assert_eq!(peers.open(), 0);
         assert!(peers.per_peer.is_empty());

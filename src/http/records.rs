@@ -11,14 +11,15 @@ use super::answer;
 use super::body::{self, Body};
 use super::caller::Visit;
 use super::door::Door;
-use super::frame::remark;
+use super::followed::Followed;
+use super::frame;
 use super::problem::Problem;
 use crate::domain::access::Permission;
 use crate::domain::admission::{Admission, Verdict, admit, examine};
 use crate::domain::record::RecordCreated;
 use crate::domain::refusal::RefusalCode;
 use crate::domain::rules::RouteTrace;
-use crate::intake::{Accepted, NotAccepted};
+use crate::intake::NotAccepted;
 use crate::store::TraceContext;
 
 /// `POST /api/v1/records` (contract §1, §2).
@@ -30,13 +31,19 @@ pub async fn route(request: HttpRequest, door: web::Data<Door>) -> Result<HttpRe
     door.limits()
         .take(visit.catalog().organization_for(caller, &event.organization))
         .map_err(|p| p.under(generation))?;
-    let accepted = door
-        .intake()
-        .accept(visit.catalog(), caller, event, trace_context(request.headers()))
-        .await
-        .map_err(|cause| problem(cause).under(generation))?;
+    let mut trace = trace_context(request.headers());
+    let followed = Followed::begin(&request);
+    if let Some(followed) = &followed {
+        trace.traceparent = Some(followed.traceparent());
+    }
+    let organization = event.organization;
+    let accepted = door.intake().accept(visit.catalog(), caller, event, trace).await;
+    if let Some(followed) = followed {
+        followed.ended(&organization, &accepted);
+    }
+    let accepted = accepted.map_err(|cause| problem(cause).under(generation))?;
     door.metrics().accepted(&accepted);
-    remark(&request, in_words(&accepted));
+    frame::accepted(&request, &accepted);
     Ok(answer::accepted(&accepted, &door.public_base(&request)))
 }
 
@@ -46,18 +53,6 @@ async fn read_event(visit: &Visit, request: &HttpRequest, door: &Door) -> Result
     let body = body::read_json(visit, request, door.body_limits()).await.map_err(|p| p.under(generation))?;
     let event = RecordCreated::parse(body.bytes()).map_err(|fault| Problem::from(fault).under(generation))?;
     Ok((event, body))
-}
-
-/// What was accepted, for the log.
-fn in_words(accepted: &Accepted) -> String {
-    match accepted {
-        Accepted::Test { .. } => "test operation".to_owned(),
-        Accepted::Stored { receipt, .. } => match receipt.repeat() {
-            None => format!("receipt {}", receipt.id()),
-            Some(repeat) if repeat.details_differ => format!("repeat of {} with other details", receipt.id()),
-            Some(_) => format!("repeat of {}", receipt.id()),
-        },
-    }
 }
 
 fn problem(cause: NotAccepted) -> Problem {

@@ -32,6 +32,8 @@ pub struct ServerSettings {
     pub workers: usize,
     /// What a client may use up.
     pub limits: LimitSettings,
+    /// Where its connections are counted.
+    pub peers: Arc<Peers>,
 }
 
 /// Serves an application on a bound socket. The server runs while it is polled and stops through its handle.
@@ -56,7 +58,7 @@ where
     B: MessageBody + 'static,
 {
     let limits = settings.limits.clone();
-    let peers = Peers::new(limits.max_connections, limits.max_connections_per_peer);
+    let peers = Arc::clone(&settings.peers);
     let deadlines = Deadlines {
         first_head: limits.request_deadline.min(FIRST_HEAD),
         request: limits.request_deadline,

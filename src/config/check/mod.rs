@@ -9,6 +9,7 @@ mod organization;
 mod process;
 mod routing_queue;
 mod rules;
+mod telemetry;
 mod work_stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -58,10 +59,11 @@ pub(super) struct Checked {
 
 /// Checks everything; faults and warnings go into the report of the tables.
 pub(super) fn check(input: &Input<'_>) -> Checked {
-    let process = process::process(&input.main, input.overrides);
+    let mut process = process::process(&input.main, input.overrides);
     let delivery = process::delivery(&input.main);
     let subscriptions = routing_queue::subscriptions(&input.main);
     let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
+    let otlp = telemetry::otlp(&input.main, &process.data_dir);
     let surroundings = Surroundings {
         routing_queues: input.main_was_read.then(|| drafts.keys().cloned().collect()),
         rate_limit: process.limits.default_rate_limit,
@@ -101,7 +103,9 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     if input.main_was_read {
         refuse_open_door(&input.main, &process);
     }
-    let (routing_queues, secret_files) = with_secrets(drafts, input);
+    let (routing_queues, mut secret_files) = with_secrets(drafts, input);
+    secret_files.extend(otlp.iter().flat_map(|draft| &draft.headers).filter_map(|(_, source)| source.place.file()));
+    process.otlp = otlp.map(|draft| draft.with_secrets(input));
     let layers = Layers {
         stored: Arc::new(stored.clone()),
         provisioned: Arc::new(provisioned),

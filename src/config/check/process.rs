@@ -46,6 +46,8 @@ pub(super) fn process(main: &Table<'_>, overrides: &Overrides) -> Process {
         store,
         limits: limits(main),
         log: log(main),
+        // With its secrets, which come last.
+        otlp: None,
     }
 }
 

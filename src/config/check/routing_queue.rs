@@ -141,7 +141,8 @@ fn secrets<'a>(table: &Table<'a>, data_dir: &Path) -> Vec<SecretSource<'a>> {
         .collect()
 }
 
-fn secret_source<'a>(
+/// Where the secret is that one of two keys names.
+pub(super) fn secret_source<'a>(
     table: &Table<'a>,
     data_dir: &Path,
     [file_key, env_key]: [&str; 2],

@@ -97,12 +97,15 @@ fn every_setting_is_in_the_files() {
     }
     let main: toml::Value = toml::from_str(&with_everything(MANUAL)).expect("TOML");
     let organization: toml::Value = toml::from_str(&with_everything(EXAMPLE_ORGANIZATION)).expect("TOML");
-    let tables: [(&toml::Value, &[&str], keys::Keys); 19] = [
+    let tables: [(&toml::Value, &[&str], keys::Keys); 22] = [
         (&main, &[], keys::PROCESS),
         (&main, &["store"], keys::STORE),
         (&main, &["retention"], keys::RETENTION),
         (&main, &["limits"], keys::LIMITS),
         (&main, &["log"], keys::LOG),
+        (&main, &["telemetry"], keys::TELEMETRY),
+        (&main, &["telemetry", "otlp"], keys::OTLP),
+        (&main, &["telemetry", "otlp", "headers"], keys::OTLP_HEADER),
         (&main, &["delivery"], keys::DELIVERY),
         (&main, &["subscriptions"], keys::SUBSCRIPTIONS),
         (&main, &["api_keys"], keys::API_KEY),
@@ -131,6 +134,7 @@ fn everything_in_the_files_is_accepted_when_spelled_out() {
     // What cannot stand together: a secret in a file and in the environment.
     let main = with_everything(MANUAL).replace("\nsecret_env = \"LISTENER_SECRET\"", "");
     let main = main.replace("\nprevious_secret_file = \"listener.previous-secret\"", "");
+    let main = main.replace("\nvalue_file = \"otlp.token\"", "").replace("OTLP_TOKEN", "SECRET");
     let main = main.replace("LISTENER_PREVIOUS_SECRET", "SECRET");
     let meant = meaning(&main, &with_everything(EXAMPLE_ORGANIZATION));
     for part in ["contoso-flows", "contoso-entra", "-public.gateway.example.com", "Rs256"] {

@@ -103,6 +103,9 @@ pub(super) fn check(
     let waiting = tally(conn, "select seq from waiting").map_err(&damaged)?;
     let dead = tally(conn, "select seq from dead_letters").map_err(&damaged)?;
     let discarded = tally(conn, "select seq from discarded").map_err(&damaged)?;
+    for lane in untried_from.keys() {
+        figures.set_front(*lane, untried.front(*lane));
+    }
     figures.pending = pending.count.cast_unsigned();
     figures.waiting = waiting.count.cast_unsigned();
     figures.dead_lettered = dead.count.cast_unsigned();

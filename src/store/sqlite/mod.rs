@@ -44,6 +44,7 @@ mod list;
 mod lock;
 mod look;
 mod mark;
+mod oldest;
 mod open;
 mod random;
 mod reader;
@@ -76,10 +77,11 @@ use self::list::DeadLetterQuery;
 use self::reader::Read;
 use self::retention::Pace;
 use self::row::NewRecord;
+use super::observer::StoreObserver;
 use super::receipt_id::ReceiptMask;
 use super::{
-    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page,
-    Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery,
+    OldestPending, Page, Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
 };
 use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::ids::ReceiptId;
@@ -176,7 +178,7 @@ impl SqliteStore {
         })?;
         let appended = answer.await.ok_or_else(|| self.board.unanswered())??;
         let id = self.mask.id_of(appended.seq.cast_unsigned(), appended.random);
-        Ok(Receipt::committed(id, appended.lane, appended.repeat))
+        Ok(Receipt::committed(id, appended.lane, appended.repeat).together_with(appended.commit_records))
     }
 
     /// Has a reader find the dead letters that are meant. The second number says where to go on.
@@ -262,6 +264,14 @@ impl Store for SqliteStore {
 
     fn stats(&self) -> Stats {
         self.board.stats()
+    }
+
+    fn oldest_pending(&self) -> BoxFuture<'_, Result<Vec<OldestPending>, StoreError>> {
+        Box::pin(self.read(&self.lookups, Read::Oldest))
+    }
+
+    fn observed_by(&self, observer: Arc<dyn StoreObserver>) {
+        self.board.observe(observer);
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
