@@ -19,7 +19,13 @@ pub struct Peers {
 impl Peers {
     /// Admits up to `max_connections` in all and `max_per_peer` from one address.
     pub fn new(max_connections: usize, max_per_peer: usize) -> Arc<Self> {
-        Arc::new(Self { max_connections, max_per_peer, total: AtomicUsize::new(0), per_peer: DashMap::new(), turned_away: AtomicU64::new(0) })
+        Arc::new(Self {
+            max_connections,
+            max_per_peer,
+            total: AtomicUsize::new(0),
+            per_peer: DashMap::new(),
+            turned_away: AtomicU64::new(0),
+        })
     }
 
     /// A place for one more connection, held until the guard is dropped; `None` when there is none.
