@@ -15,6 +15,8 @@ use crate::telemetry::spans::{Kind, Span, SpanContext, Tracer};
 struct OfRequest {
     context: SpanContext,
     tracer: Tracer,
+    /// Whether the caller is known.
+    let_in: bool,
 }
 
 /// Begins the span of a request, which continues the trace that the caller names. `None` where it is not sampled.
@@ -27,8 +29,21 @@ pub(super) fn request(tracer: &Tracer, headers: &HeaderMap) -> Option<Span> {
 
 /// Leaves word of a request's span with the request.
 pub(super) fn note(request: &HttpRequest, span: &Span) {
-    let of_request = OfRequest { context: *span.context(), tracer: span.tracer().clone() };
+    let of_request = OfRequest { context: *span.context(), tracer: span.tracer().clone(), let_in: false };
     request.extensions_mut().insert(of_request);
+}
+
+/// The caller of this request is known.
+pub(super) fn let_in(request: &HttpRequest) {
+    if let Some(of_request) = request.extensions_mut().get_mut::<OfRequest>() {
+        of_request.let_in = true;
+    }
+}
+
+/// Whether a request's span is to be kept. Strangers do not decide what is sampled: that a trace is theirs counts only for
+/// callers that were let in.
+pub(super) fn is_kept(request: &HttpRequest, span: &Span) -> bool {
+    !span.is_continued() || request.extensions().get::<OfRequest>().is_some_and(|of_request| of_request.let_in)
 }
 
 /// Follows a record from the question whether it may enter to the proof that it is kept.
@@ -51,7 +66,7 @@ impl Followed {
 
     /// What became of it.
     pub(super) fn ended(self, organization: &OrganizationId, accepted: &Result<Accepted, NotAccepted>) {
-        let Self { of_request: OfRequest { context, tracer }, began } = self;
+        let Self { of_request: OfRequest { context, tracer, .. }, began } = self;
         let begin = |name, at| {
             let span = tracer.child(&context, name, Kind::Internal)?.begun(at);
             Some(span.with("streamgate.organization", organization.to_string()))

@@ -65,6 +65,7 @@ pub async fn frame(
     if let Some(metrics) = &metrics {
         exchange.count(metrics);
     }
+    let span = span.filter(|span| !exchange.asked_how_it_is() && followed::is_kept(&http_request, span));
     exchange.log(span.as_ref());
     if let Some(span) = span {
         exchange.end(span);
@@ -209,14 +210,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// The request's span, unless it only asked how the gateway is.
+    /// Whether the request only asked how the gateway is: nobody wants to follow that.
+    fn asked_how_it_is(&self) -> bool {
+        self.route.starts_with("/health/") || self.route == "/metrics"
+    }
+
+    /// The request's span is over.
     fn end(&self, span: Span) {
-        let asked_how_it_is = self.route.starts_with("/health/") || self.route == "/metrics";
-        if !asked_how_it_is {
-            let answer = (self.response.status().as_u16(), self.refused.map(|refused| refused.code));
-            let span = span.with("streamgate.request_id", self.id.to_string());
-            followed::end(span, self.request.method().as_str(), &self.route, answer);
-        }
+        let answer = (self.response.status().as_u16(), self.refused.map(|refused| refused.code));
+        let span = span.with("streamgate.request_id", self.id.to_string());
+        followed::end(span, self.request.method().as_str(), &self.route, answer);
     }
 
     /// One line per request: no bodies, no credentials, no query; text from outside is bounded and escaped.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 
@@ -59,12 +59,17 @@ fn hex(bytes: &[u8]) -> String {
 /// An attribute as text.
 fn attribute(span: &Span, name: &str) -> Option<String> {
     let pair = span.attributes.iter().find(|pair| pair.key == name)?;
-    Some(match pair.value.as_ref()?.value.as_ref()? {
-        any_value::Value::StringValue(text) => text.clone(),
-        any_value::Value::IntValue(number) => number.to_string(),
-        any_value::Value::DoubleValue(number) => number.to_string(),
-        other => panic!("{other:?}"),
-    })
+    let value = pair.value.as_ref()?.value.as_ref()?;
+    if let Value::StringValue(text) = value {
+        return Some(text.clone());
+    }
+    if let Value::IntValue(number) = value {
+        return Some(number.to_string());
+    }
+    if let Value::DoubleValue(number) = value {
+        return Some(number.to_string());
+    }
+    panic!("{value:?}");
 }
 
 /// Everything that the collector got; the gateway has stopped.
@@ -158,12 +163,15 @@ fn a_refusal_ends_in_its_admission_and_what_is_not_sampled_goes_through_untouche
     let gateway = start(&traced(&receiver, collector.address, ""));
     let refused = nth_incident(1).replace("\"incidents\"", "\"x\"");
     assert_eq!(post(&gateway, &refused, None).status, 404);
+    // A stranger that samples its requests does not fill the queue.
+    let headers = [("X-Api-Key", "sg_nobody"), ("traceparent", &format!("00-{TRACE}-{CALLERS_SPAN}-01"))];
+    assert_eq!(exchange(gateway.public, &request("GET", "/api/v1/connection", &headers, b"")).status, 401);
     let unsampled = format!("00-{TRACE}-{CALLERS_SPAN}-00");
     let receipt = post(&gateway, &nth_incident(1), Some(&unsampled)).text("receiptId");
     gateway.wait_for_state(&receipt, "delivered");
     gateway.stop();
     let spans = collected(&collector);
-    assert!(spans.iter().all(|span| hex(&span.trace_id) != TRACE), "the caller does not want it sampled");
+    assert!(spans.iter().all(|span| hex(&span.trace_id) != TRACE), "one is a stranger's, the other not to be sampled");
     let admission = one(&spans, "admission");
     assert_eq!(attribute(admission, "error.type").as_deref(), Some("entity-set-mismatch"));
     assert_eq!(admission.status.as_ref().map(|status| status.code), Some(2));

@@ -238,7 +238,7 @@ impl Poster {
     async fn post(&self, batch: &[Finished]) -> Result<usize, Refusal> {
         let body = protobuf::request(&self.resource, batch);
         let sent = self.client.post(self.url.clone()).headers(self.headers.clone()).body(body).send().await;
-        let answer = sent.map_err(|fault| Refusal::Later(fault.without_url().to_string(), None))?;
+        let answer = sent.map_err(|fault| Refusal::Later(in_words(&fault.without_url()), None))?;
         let status = answer.status();
         let fault = || format!("it answered {status}");
         match status {
@@ -254,6 +254,15 @@ impl Poster {
             _ => Err(Refusal::ForGood(fault())),
         }
     }
+}
+
+/// A fault and its innermost cause.
+fn in_words(fault: &reqwest::Error) -> String {
+    let mut cause: &(dyn std::error::Error + 'static) = fault;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    format!("{fault}: {cause}")
 }
 
 /// The start of an answer's body; what a broken one has.

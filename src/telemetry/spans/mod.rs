@@ -13,8 +13,8 @@
 //! back ends gather a trace for minutes and not for days, and a batch has many origins. The `traceparent` of the request
 //! that goes out names the try's own span.
 //!
-//! Whether a trace is sampled is decided once: by the caller where it sent a `traceparent`, else by the configured share
-//! of trace IDs. What is not sampled costs a look at that, and nothing is stored for it.
+//! Whether a trace is sampled is decided once: by the caller where it sent a `traceparent` and its credential lets it in,
+//! else by the configured share of trace IDs. What is not sampled costs a look at that, and nothing is stored for it.
 //!
 //! A span holds what a log line holds: names from the configuration, codes, receipts, numbers. No text of a caller's, no
 //! secret, no record details.
@@ -260,6 +260,11 @@ impl Span {
     /// What names it to others.
     pub const fn context(&self) -> &SpanContext {
         &self.finished.own
+    }
+
+    /// Whether it continues somebody else's trace.
+    pub const fn is_continued(&self) -> bool {
+        self.finished.parent.is_some()
     }
 
     /// Whoever makes further spans of it.

@@ -127,7 +127,7 @@ impl Model {
         let pending = self.records.iter().filter(|record| matches!(record.state, State::Pending { .. }));
         let mut oldest = BTreeMap::new();
         for record in pending {
-            oldest.entry(record.lane).or_insert(Timestamp::from_millis(record.accepted_at * 1000));
+            oldest.entry(record.lane).or_insert_with(|| Timestamp::from_millis(record.accepted_at * 1000));
         }
         oldest
     }
