@@ -152,6 +152,14 @@ pub enum StoreError {
     /// What was read is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The record was lost to damage, and that was written down when the store was recovered.
+    #[error("the record was lost to damage ({why}), as was written down on {at}")]
+    Lost {
+        /// When the loss was written down.
+        at: Timestamp,
+        /// What had become of the record.
+        why: String,
+    },
     /// The engine failed in a way that leaves the store usable.
     #[error("the store could not answer: {0}")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),

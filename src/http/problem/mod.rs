@@ -268,6 +268,11 @@ impl From<StoreError> for Problem {
                 Self::new(Code::Overloaded, "More records wait for the disk than may wait.", AGAIN)
             }
             StoreError::Unavailable => Self::new(Code::Draining, "The gateway is stopping.", AGAIN),
+            StoreError::Lost { at, why } => Self::new(
+                Code::ReceiptLost,
+                format!("The record behind this receipt was accepted, and was lost to damage: {why}. That was written down on {at}."),
+                "Send the record again. It is taken as a new one, with a receipt of its own.",
+            ),
             StoreError::Broken { .. } | StoreError::Damaged(_) | StoreError::Engine(_) => {
                 tracing::error!(cause = &cause as &dyn std::error::Error, "the store did not answer as it should");
                 Self::new(Code::StoreUnavailable, "The record could not be made durable.", AGAIN)

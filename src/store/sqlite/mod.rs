@@ -43,6 +43,7 @@ mod lease;
 mod list;
 mod lock;
 mod look;
+mod lost;
 mod mark;
 mod open;
 mod random;

@@ -13,6 +13,7 @@ use super::format;
 use super::housekeeping::Housekeeper;
 use super::keys::{self, Keys};
 use super::lock::DirectoryLock;
+use super::lost::Lost;
 use super::mark::MarkFile;
 use super::reader::{ReadThread, Reader};
 use super::retention::{Keeper, Retention, Tools};
@@ -66,7 +67,13 @@ pub(super) fn open(
     let space = space_around(dir, settings.disk_reserve_bytes, tuning, &conn)?;
     let board = Arc::new(Board::new(figures, settings.max_waiting_appends, space, wanted));
     let (commands, to_do) = mpsc::channel(settings.max_waiting_appends.saturating_add(OTHER_COMMANDS));
-    let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board };
+    if meta.lost.count() > 0 {
+        tracing::warn!(
+            records = meta.lost.count(),
+            "records of this store were lost to damage, as recovery has written down; their receipts say so"
+        );
+    }
+    let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board, lost: Arc::new(meta.lost) };
     let (lookups, lists) = (ground.start_reader("store-lookups")?, ground.start_reader("store-lists")?);
     let (to_lookups, to_lists) = (lookups.sender(), lists.sender());
     let rules = keys::Rules { freeze_at_keys: tuning.merge_at_keys, duplicate_window: settings.duplicate_window };
@@ -127,12 +134,13 @@ struct Ground<'a> {
     file: &'a Path,
     mask: &'a ReceiptMask,
     board: &'a Arc<Board>,
+    lost: Arc<Lost>,
 }
 
 impl Ground<'_> {
     fn reader(&self) -> Result<Reader, OpenError> {
         let conn = schema::connect_reader(self.file).map_err(OpenError::sqlite(self.file))?;
-        Ok(Reader { conn, mask: self.mask.clone(), board: Arc::clone(self.board) })
+        Ok(Reader { conn, mask: self.mask.clone(), board: Arc::clone(self.board), lost: Arc::clone(&self.lost) })
     }
 
     fn start_reader(&self, name: &str) -> Result<ReadThread, OpenError> {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::board::{Board, BreakOnPanic};
 use super::list::{self, DeadLetterQuery};
 use super::look;
+use super::lost::Lost;
 use crate::domain::ids::ReceiptId;
 use crate::store::receipt_id::ReceiptMask;
 use crate::store::{Arrival, Details, ListQuery, Page, ReceiptStatus, StoreError, StoredRecord};
@@ -46,6 +47,7 @@ pub(super) struct Reader {
     pub(super) conn: Connection,
     pub(super) mask: ReceiptMask,
     pub(super) board: Arc<Board>,
+    pub(super) lost: Arc<Lost>,
 }
 
 impl ReadThread {

@@ -353,6 +353,9 @@ impl Teller {
         let end = match made {
             Try::Nothing(reason) => TriedEnd::GivenUp { at: now.wall, reason: reason.to_owned() },
             Try::Unread(StoreError::Damaged(reason)) => TriedEnd::GivenUp { at: now.wall, reason },
+            Try::Unread(fault @ StoreError::Lost { .. }) => {
+                TriedEnd::GivenUp { at: now.wall, reason: fault.to_string() }
+            }
             Try::Unread(fault) => TriedEnd::Later {
                 due: now.wall.after(STORE_PAUSE),
                 error: format!("the record could not be read: {fault}"),
