@@ -6,6 +6,7 @@
 
 mod development;
 mod trail;
+pub mod upkeep;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -95,6 +96,19 @@ pub enum BuildError {
         /// What the system said.
         cause: io::Error,
     },
+}
+
+impl BuildError {
+    /// What to run to see all of what is wrong with the data directory, where that is what is wrong.
+    pub fn advice(&self, data_dir: &Path) -> Option<String> {
+        let is_damage = match self {
+            Self::Store(fault) => fault.is_damage(),
+            Self::Catalog(fault) | Self::Subscriptions(fault) => matches!(fault, StoreError::Damaged(_)),
+            Self::Listen { .. } | Self::Configuration(_) | Self::DevelopmentKey(_) | Self::System { .. } => false,
+        };
+        let directory = data_dir.display();
+        is_damage.then(|| format!("to see all that is wrong, run: streamgate verify --data-dir {directory}"))
+    }
 }
 
 /// Loads the configuration: the files, and what the administration has put into the store of their data directory.

@@ -12,9 +12,12 @@ mod connector;
 mod keys;
 mod listen;
 mod output;
+mod progress;
 mod records;
+mod recover;
 mod serve;
 mod test_connection;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -83,6 +86,10 @@ enum Command {
     Export(administration::export::ExportArgs),
     /// Make organizations of the store be what files say.
     Apply(administration::apply::ApplyArgs),
+    /// Prove that every receipt of a store is accounted for; the gateway must not run. Changes nothing.
+    Verify(verify::VerifyArgs),
+    /// Make of a damaged store one that starts, and write down what was lost; says what it would do first.
+    Recover(recover::RecoverArgs),
     /// Print a completion script for your shell.
     Completions(completions::CompletionsArgs),
 }
@@ -169,6 +176,8 @@ pub fn main() -> ExitCode {
         Some(Command::Audit(args)) => administration::audit::run(&args, &output),
         Some(Command::Export(args)) => administration::export::run(&args, &output),
         Some(Command::Apply(args)) => administration::apply::run(&args, &output),
+        Some(Command::Verify(args)) => verify::run(&args, &output),
+        Some(Command::Recover(args)) => recover::run(&args, &output),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command(), &output),
     };
     match outcome {

@@ -54,13 +54,15 @@ pub(super) fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failure> {
 
 async fn start(config: Config, output: &Output) -> Result<Exit, Failure> {
     let greeting = Greeting::new(&config);
+    let data_dir = config.process.data_dir.clone();
     let app = App::build(config).map_err(|fault| {
         let exit = match fault {
             BuildError::Store(_) | BuildError::Catalog(_) | BuildError::Subscriptions(_) => Exit::Store,
             BuildError::Configuration(_) => Exit::Configuration,
             BuildError::Listen { .. } | BuildError::DevelopmentKey(_) | BuildError::System { .. } => Exit::Refused,
         };
-        Failure::new(exit, with_causes(&fault))
+        let advice = fault.advice(&data_dir).map(|advice| format!("\n{advice}")).unwrap_or_default();
+        Failure::new(exit, format!("{}{advice}", with_causes(&fault)))
     })?;
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;

@@ -23,4 +23,5 @@ mod readme;
 mod retention;
 mod rules;
 mod subscriptions;
+mod upkeep;
 mod waiting;

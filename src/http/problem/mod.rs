@@ -270,7 +270,9 @@ impl From<StoreError> for Problem {
             StoreError::Unavailable => Self::new(Code::Draining, "The gateway is stopping.", AGAIN),
             StoreError::Lost { at, why } => Self::new(
                 Code::ReceiptLost,
-                format!("The record behind this receipt was accepted, and was lost to damage: {why}. That was written down on {at}."),
+                format!(
+                    "The record behind this receipt was accepted, and was lost to damage: {why}. That was written down on {at}."
+                ),
                 "Send the record again. It is taken as a new one, with a receipt of its own.",
             ),
             StoreError::Broken { .. } | StoreError::Damaged(_) | StoreError::Engine(_) => {

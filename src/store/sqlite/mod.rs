@@ -7,6 +7,7 @@
 //! ├── high-water.mark    the newest record's number, outside the database, so that a cut log shows
 //! ├── keys/              duplicate keys of older records; derived, made again when in doubt (`keys`)
 //! ├── catalog.db         what is configured through the administration (`catalog`)
+//! ├── recovery-…/        what a recovery found, lost and kept (`recover`); only where there was one
 //! └── subscriptions.db   who is told of records that reach a queue, and what is still to be told (`subscriptions`)
 //! ```
 //!
@@ -18,6 +19,9 @@
 //! Guaranteed: a receipt is given out after the fsync that covers its record. A record is read only together with its
 //! checksum. After a failed write or sync nothing is written any more, and a restart decides what is there. Records
 //! that are missing are named at the next start (`check`), told apart from those that were deleted (`deleted`).
+//!
+//! Whether all of it is there is proven by `verify`, which reads past damage and changes nothing; `recover` makes a store of
+//! what checks, and writes down what was `lost`.
 //!
 //! Not guaranteed: anything on a disk that acknowledges a sync which it has not done, beyond that the loss will show.
 
@@ -48,6 +52,7 @@ mod mark;
 mod open;
 mod random;
 mod reader;
+pub mod recover;
 mod retention;
 mod row;
 mod schema;
@@ -55,9 +60,11 @@ mod settle;
 mod side_file;
 mod space;
 pub mod subscriptions;
+mod survey;
 mod sweep;
 mod trim;
 mod untried;
+pub mod verify;
 mod waiting;
 mod writer;
 

@@ -268,7 +268,8 @@ fn encode(seqs: &[i64]) -> Vec<u8> {
     bytes
 }
 
-fn decode(first: i64, bytes: &[u8]) -> Option<VecDeque<i64>> {
+/// The numbers in a chunk; `None` where it is none.
+pub(super) fn decode(first: i64, bytes: &[u8]) -> Option<VecDeque<i64>> {
     let mut seqs = VecDeque::from([first]);
     let (mut seq, mut distance, mut shift) = (first, 0_i64, 0);
     for byte in bytes {

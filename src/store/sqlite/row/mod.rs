@@ -303,7 +303,7 @@ const NO_TEXT: u32 = u32::MAX;
 pub(super) const UNREADABLE: &[u8] = &[0];
 /// How a body says whether it ends with the details, or with their SHA-256.
 const KEPT: u8 = 1;
-const TRIMMED: u8 = 2;
+pub(super) const TRIMMED: u8 = 2;
 
 impl<'a> Content<'a> {
     /// The body of the record: what is not in its head.

@@ -5,6 +5,8 @@
 
 mod rows;
 
+pub(super) use self::rows::{damaged_rows, each_notice};
+
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -22,7 +24,7 @@ use crate::store::subscriptions::{
 pub const SUBSCRIPTIONS: &str = "subscriptions.db";
 
 /// What the file is. Its application ID is "SGSU".
-const KIND: Kind = Kind {
+pub(super) const KIND: Kind = Kind {
     file: SUBSCRIPTIONS,
     mark: "subscriptions.mark",
     application_id: 0x5347_5355,
