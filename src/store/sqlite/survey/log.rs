@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(whole.len(), ends[4]);
         assert_eq!(broken(&whole, 4_096), None);
         assert_eq!(broken(&[whole.as_slice(), &[0; 9_000]].concat(), 4_096), None);
-        for cut in 0..whole.len() {
+        for cut in (0..whole.len()).step_by(61) {
             assert_eq!(broken(&whole[..cut], 4_096), None, "cut at {cut}");
         }
         for (n, end) in ends.iter().enumerate() {
