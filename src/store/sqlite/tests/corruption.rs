@@ -382,7 +382,7 @@ async fn nothing_is_lost_in_silence() {
         let sample = if matches!(kind, Kind::SwapBlocks | Kind::DeleteRows) { &closed } else { sample };
         try_one(sample, kind, &mut numbers, &mut tally).await;
         // A long run that is cut short has said something too.
-        if tally.tried % 100 == 0 {
+        if tally.tried.is_multiple_of(100) {
             println!("seed {seed}: {} tried, {} reported, {} silent", tally.tried, tally.reported, tally.silent.len());
         }
     }
