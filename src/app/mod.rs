@@ -17,6 +17,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 use tokio::runtime::{Handle, Runtime};
 
+pub use crate::store::sqlite::inspect::{Inspection, RecordsFile, inspect};
 pub use development::DevelopmentKey;
 
 use crate::admin::{self, Desk};

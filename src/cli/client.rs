@@ -101,7 +101,8 @@ pub(super) fn fault_in_words(fault: &Value) -> String {
 pub(super) struct Client {
     http: reqwest::Client,
     args: ClientArgs,
-    key: String,
+    /// `None` where what is asked for needs none.
+    key: Option<String>,
 }
 
 impl Client {
@@ -124,6 +125,16 @@ impl Client {
             let message = "the API key is empty, or holds blanks or characters that no key has; give the whole key and nothing else";
             return Err(Failure::new(Exit::Usage, message));
         }
+        Self::with(args, Some(key), Duration::from_secs(30))
+    }
+
+    /// A connection to the administration of a gateway, for what needs no key.
+    pub(super) fn without_key(admin_url: &Url, patience: Duration) -> Result<Self, Failure> {
+        let (url, admin_url) = (admin_url.clone(), admin_url.clone());
+        Self::with(&ClientArgs { url, admin_url, key: None, key_file: PathBuf::new() }, None, patience)
+    }
+
+    fn with(args: &ClientArgs, key: Option<String>, patience: Duration) -> Result<Self, Failure> {
         for url in [&args.url, &args.admin_url] {
             let is_http = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
             // Behind either of these, a path would be no path.
@@ -132,8 +143,7 @@ impl Client {
                 return Err(Failure::new(Exit::Usage, message));
             }
         }
-        let mut http =
-            reqwest::Client::builder().timeout(Duration::from_secs(30)).redirect(reqwest::redirect::Policy::none());
+        let mut http = reqwest::Client::builder().timeout(patience).redirect(reqwest::redirect::Policy::none());
         if is_loopback(&args.url) && is_loopback(&args.admin_url) {
             // A proxy could not reach this machine's loopback, and must not learn the key.
             http = http.no_proxy();
@@ -161,8 +171,35 @@ impl Client {
         listener: Listener,
         method: Method,
         path: &str,
-        (body, if_match): (Option<Vec<u8>>, Option<&str>),
+        change: (Option<Vec<u8>>, Option<&str>),
     ) -> Result<Answer, Failure> {
+        let (url, response) = self.exchange(listener, method, path, change).await?;
+        let status = response.status();
+        let etag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let text = response.text().await.map_err(|fault| unreachable(&url, &fault))?;
+        let body = serde_json::from_str(&text).map_err(|_| {
+            Failure::new(
+                Exit::Refused,
+                format!("{url} answered {status} with something that is not JSON. Is that a Streamgate?"),
+            )
+        })?;
+        Ok(Answer { status, body, etag })
+    }
+
+    /// What is there, as text.
+    pub(super) async fn text(&self, listener: Listener, path: &str) -> Result<(StatusCode, String), Failure> {
+        let (url, response) = self.exchange(listener, Method::GET, path, (None, None)).await?;
+        let status = response.status();
+        Ok((status, response.text().await.map_err(|fault| unreachable(&url, &fault))?))
+    }
+
+    async fn exchange(
+        &self,
+        listener: Listener,
+        method: Method,
+        path: &str,
+        (body, if_match): (Option<Vec<u8>>, Option<&str>),
+    ) -> Result<(Url, reqwest::Response), Failure> {
         let base = match listener {
             Listener::Public => &self.args.url,
             Listener::Admin => &self.args.admin_url,
@@ -178,32 +215,26 @@ impl Client {
                            `streamgate apply` change what is called so";
             return Err(Failure::new(Exit::Usage, message));
         }
-        let mut request = self.http.request(method, url.clone()).header("x-api-key", &self.key);
+        let mut request = self.http.request(method, url.clone());
+        if let Some(key) = &self.key {
+            request = request.header("x-api-key", key);
+        }
         if let Some(tag) = if_match {
             request = request.header("if-match", tag);
         }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        let unreachable = |fault: reqwest::Error| {
-            let cause = std::error::Error::source(&fault).map_or_else(|| fault.to_string(), ToString::to_string);
-            Failure::new(
-                Exit::Unreachable,
-                format!("no answer from {url}: {cause}. Is the gateway running, and are --url and --admin-url right?"),
-            )
-        };
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let etag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        let text = response.text().await.map_err(unreachable)?;
-        let body = serde_json::from_str(&text).map_err(|_| {
-            Failure::new(
-                Exit::Refused,
-                format!("{url} answered {status} with something that is not JSON. Is that a Streamgate?"),
-            )
-        })?;
-        Ok(Answer { status, body, etag })
+        let response = request.send().await.map_err(|fault| unreachable(&url, &fault))?;
+        Ok((url, response))
     }
+}
+
+fn unreachable(url: &Url, fault: &reqwest::Error) -> Failure {
+    let cause = std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string);
+    let message =
+        format!("no answer from {url}: {cause}. Is the gateway running, and are --url and --admin-url right?");
+    Failure::new(Exit::Unreachable, message)
 }
 
 /// Whether the address is on this machine.

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod completions;
 mod connector;
+mod doctor;
 mod keys;
 mod listen;
 mod output;
@@ -30,6 +31,7 @@ use output::Output;
     max_term_width = 110,
     after_help = "Start here:\n  streamgate                    start with config/streamgate.toml, or with a built-in example\n  \
                   streamgate check              find every fault in the configuration\n  \
+                  streamgate doctor             find what is wrong with the machine around it\n  \
                   streamgate test-connection    run the test operation until it earns a 202\n  \
                   streamgate listen             receive events on this machine and check their signatures\n\n\
                   Exit codes: 0 done, 1 refused or faulty, 2 wrong usage, 3 configuration faults,\n  \
@@ -51,6 +53,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Check the configuration: all faults at once, with file, line and hint.
     Check(check::CheckArgs),
+    /// Find what is wrong with this machine and this configuration: disk, limits, clock, keys, destinations, and more.
+    Doctor(doctor::DoctorArgs),
     /// Write the package that Power Automate imports, or check one.
     Connector(connector::ConnectorArgs),
     /// Run the connector's test operation until it earns a 202, saying why each time it does not.
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         None => serve::run(&cli.serve, &output),
         Some(Command::Serve(args)) => serve::run(&args, &output),
         Some(Command::Check(args)) => check::run(&args, &output),
+        Some(Command::Doctor(args)) => doctor::run(&args, &output),
         Some(Command::Connector(args)) => connector::run(&args, &output),
         Some(Command::TestConnection(args)) => test_connection::run(&args, &output),
         Some(Command::Listen(args)) => listen::run(&args, &output),

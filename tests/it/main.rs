@@ -15,6 +15,7 @@ mod command_line;
 mod connector;
 mod connector_commands;
 mod crash;
+mod doctor;
 mod examples;
 mod independent;
 mod lifecycle;

@@ -16,6 +16,7 @@
 mod api_key;
 mod cache;
 mod claims;
+mod discovery;
 mod error;
 mod fetch;
 mod jwks;
@@ -33,6 +34,7 @@ use std::time::Instant;
 use sha2::{Digest as _, Sha256};
 
 pub use api_key::{NewApiKey, generate, hash};
+pub use discovery::{Metadata, discover};
 pub use error::{AuthError, Cause, TokenFault};
 pub use jwks::{JwksService, JwksStatus, WatchedIssuer};
 pub use schedule::Timings;

@@ -4,7 +4,7 @@
 //! left behind blocks nobody. The file's text only serves whoever is refused.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use super::error::OpenError;
@@ -38,6 +38,25 @@ impl DirectoryLock {
             .and_then(|()| file.write_all(holder.as_bytes()))
             .map_err(OpenError::io("cannot write", &path))?;
         Ok(Self { _held: file })
+    }
+}
+
+/// Who has the lock of a directory at this moment, as the lock file says; `None` where nobody has it. The file is neither
+/// made nor changed. A gateway that starts in the microsecond in which this looks is refused, as by another gateway.
+pub(super) fn holder(dir: &Path) -> io::Result<Option<String>> {
+    let path = dir.join(LOCK);
+    // Asked first: opening a named pipe would wait for a writer.
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(io::Error::other(format!("{} is not a regular file", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let file = File::open(&path)?;
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map(|()| None),
+        Err(TryLockError::WouldBlock) => Ok(Some(holder_in(file))),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

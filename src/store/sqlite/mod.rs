@@ -37,6 +37,7 @@ mod fault_point;
 mod format;
 mod handoff;
 mod housekeeping;
+pub mod inspect;
 mod key_tail;
 mod keys;
 mod lease;

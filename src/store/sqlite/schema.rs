@@ -85,15 +85,18 @@ pub(super) fn make_or_check_records(dir: &Path) -> Result<(), OpenError> {
     if path.exists() {
         return check_header(&path);
     }
-    // Whoever lost this file lost records; starting afresh in silence would hide it.
-    for trace in
-        [with_suffix(&path, "-wal"), dir.join(keys::KEYS), dir.join(keys::OLD_INDEX), dir.join(super::mark::MARK)]
-    {
-        if trace.exists() {
-            return Err(OpenError::RecordsMissing { path, trace });
-        }
+    match trace_of_records(dir, &path) {
+        // Whoever lost this file lost records; starting afresh in silence would hide it.
+        Some(trace) => Err(OpenError::RecordsMissing { path, trace }),
+        None => make_records(dir, &path),
     }
-    make_records(dir, &path)
+}
+
+/// What shows that there was a `records.db`, where there is none any more.
+pub(super) fn trace_of_records(dir: &Path, records: &Path) -> Option<PathBuf> {
+    [with_suffix(records, "-wal"), dir.join(keys::KEYS), dir.join(keys::OLD_INDEX), dir.join(super::mark::MARK)]
+        .into_iter()
+        .find(|trace| trace.exists())
 }
 
 fn make_records(dir: &Path, path: &Path) -> Result<(), OpenError> {
@@ -123,24 +126,45 @@ fn fill_records(path: &Path, secret: &[u8; SECRET_BYTES]) -> rusqlite::Result<()
 }
 
 fn check_header(path: &Path) -> Result<(), OpenError> {
-    // https://www.sqlite.org/fileformat2.html#the_database_header: the user version at 60, the application ID at 68.
-    let mut header = [0; 100];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    match read {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+    Header::read(path).map(|_| ())
+}
+
+/// What the header of `records.db` says, which can be read whoever has the database open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    /// The format, one that this version knows.
+    pub(super) format: u32,
+    /// What is free inside the file, as of the last time that the log was carried over.
+    pub(super) free_bytes: u64,
+}
+
+impl Header {
+    /// Reads the header of a store of a known format.
+    pub(super) fn read(path: &Path) -> Result<Self, OpenError> {
+        // https://www.sqlite.org/fileformat2.html#the_database_header: the size of a page at 16 (1 stands for 65,536),
+        // the number of free pages at 36, the user version at 60, the application ID at 68.
+        let mut header = [0; 100];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+        match read {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(OpenError::NotAStore { path: path.to_owned() });
+            }
+            Err(error) => return Err(OpenError::io("cannot read", path)(error)),
+        }
+        let number_at =
+            |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+        if !header.starts_with(b"SQLite format 3\0") || number_at(68) != APPLICATION_ID {
             return Err(OpenError::NotAStore { path: path.to_owned() });
         }
-        Err(error) => return Err(OpenError::io("cannot read", path)(error)),
-    }
-    let number_at =
-        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
-    if !header.starts_with(b"SQLite format 3\0") || number_at(68) != APPLICATION_ID {
-        return Err(OpenError::NotAStore { path: path.to_owned() });
-    }
-    match number_at(60) {
-        1..=VERSION => Ok(()),
-        found => Err(OpenError::UnknownFormat { path: path.to_owned(), found, known: VERSION }),
+        let page_bytes = match number_at(16) >> 16 {
+            1 => 65_536,
+            bytes => u64::from(bytes),
+        };
+        match number_at(60) {
+            format @ 1..=VERSION => Ok(Self { format, free_bytes: u64::from(number_at(36)) * page_bytes }),
+            found => Err(OpenError::UnknownFormat { path: path.to_owned(), found, known: VERSION }),
+        }
     }
 }
 

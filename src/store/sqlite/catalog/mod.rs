@@ -22,7 +22,7 @@ use crate::store::catalog::{AuditPage, AuditQuery, CatalogChange, CatalogStore};
 /// The file.
 pub const CATALOG: &str = "catalog.db";
 /// Says that there was a catalog, so that one that is missing shows.
-const MARK: &str = "catalog.mark";
+pub(super) const MARK: &str = "catalog.mark";
 /// "SGCT": says in the header whose file it is.
 const APPLICATION_ID: u32 = 0x5347_4354;
 /// The format that this engine writes.

@@ -20,11 +20,13 @@ use crate::store::subscriptions::{
 
 /// The file.
 pub const SUBSCRIPTIONS: &str = "subscriptions.db";
+/// Says that there was one, so that one that is missing shows.
+pub(super) const MARK: &str = "subscriptions.mark";
 
 /// What the file is. Its application ID is "SGSU".
 const KIND: Kind = Kind {
     file: SUBSCRIPTIONS,
-    mark: "subscriptions.mark",
+    mark: MARK,
     application_id: 0x5347_5355,
     version: 1,
     tables: "
