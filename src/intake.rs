@@ -1,6 +1,7 @@
 //! Steps 4 to 6 of a record's journey on one screen: admit it, make it durable, say so.
 
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use crate::domain::access::Caller;
 use crate::domain::admission::{Admission, NotAdmitted, admit};
@@ -18,6 +19,7 @@ pub type Nudge = Arc<dyn Fn() + Send + Sync>;
 pub struct Intake {
     store: Arc<dyn Store>,
     nudge: Nudge,
+    began: (Timestamp, Instant),
 }
 
 /// What a 202 stands for.
@@ -29,6 +31,8 @@ pub enum Accepted {
         receipt: Receipt,
         /// The configuration that admitted it.
         catalog_generation: u64,
+        /// When it had been admitted, and was on its way to the disk.
+        admitted_at: SystemTime,
     },
     /// The test operation passed every check; nothing was stored.
     Test {
@@ -51,7 +55,7 @@ pub enum NotAccepted {
 impl Intake {
     /// An intake into this store.
     pub fn new(store: Arc<dyn Store>, nudge: Nudge) -> Self {
-        Self { store, nudge }
+        Self { store, nudge, began: (Timestamp::now(), Instant::now()) }
     }
 
     /// Admits a record under this catalog and makes it durable.
@@ -67,8 +71,16 @@ impl Intake {
             Admission::Record(admitted) => admitted,
         };
         let catalog_generation = admitted.catalog_generation();
-        let receipt = self.store.append(Entry { admitted, accepted_at: Timestamp::now(), trace }).await?;
+        let admitted_at = SystemTime::now();
+        let receipt = self.store.append(Entry { admitted, accepted_at: self.now(), trace }).await?;
         (self.nudge)();
-        Ok(Accepted::Stored { receipt, catalog_generation })
+        Ok(Accepted::Stored { receipt, catalog_generation, admitted_at })
+    }
+
+    /// The wall clock, or what it would show had it not been set back: a record that seems to come from 1970 would be too old
+    /// for a second try as soon as its first one fails.
+    fn now(&self) -> Timestamp {
+        let (wall, instant) = self.began;
+        Timestamp::now().max(wall.after(instant.elapsed()))
     }
 }

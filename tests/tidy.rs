@@ -1,9 +1,9 @@
-//! The house rules that no compiler checks: who may import whom, that every module tells its story, that every path a
-//! document names exists, and that the versions which mend known faults are really in the lock file.
+//! The house rules that no compiler checks: who may import whom, that every module tells its story, and that every path
+//! and every test that a document names exists.
 
 #![expect(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
+    ("fuzzing", &["domain", "config", "store", "routing_queue", "http"]),
     ("cli", &["domain", "config", "connector", "routing_queue", "app", "http", "telemetry"]),
 ];
 
@@ -109,7 +110,17 @@ fn nothing_points_back() {
 const KEPT_APART: &[(&str, &[&str])] = &[
     ("actix_web", &["src/http/", "src/admin/", "src/app/", "src/cli/serve.rs", "src/cli/listen.rs"]),
     ("actix_http", &["src/http/"]),
-    ("reqwest", &["src/routing_queue/", "src/subscriptions/", "src/http/keys/", "src/cli/", "src/config/"]),
+    (
+        "reqwest",
+        &[
+            "src/routing_queue/",
+            "src/subscriptions/",
+            "src/telemetry/spans/",
+            "src/http/keys/",
+            "src/cli/",
+            "src/config/",
+        ],
+    ),
     ("rusqlite", &["src/store/sqlite/"]),
     (
         "tokio",
@@ -122,8 +133,10 @@ const KEPT_APART: &[(&str, &[&str])] = &[
             "src/app/",
             "src/cli/",
             "src/config/",
+            "src/telemetry/spans/",
         ],
     ),
+    ("tokio_rustls", &["src/http/"]),
     ("clap", &["src/cli/"]),
     ("notify", &["src/config/"]),
 ];
@@ -170,7 +183,8 @@ fn files_and_names_stay_readable() {
 
 /// Every path in backticks that looks like one of ours.
 fn named_paths(text: &str) -> impl Iterator<Item = &str> {
-    const FOLDERS: &[&str] = &["src/", "tests/", "docs/", "config/", "openapi/", "benches/", "examples/", ".ci/"];
+    const FOLDERS: &[&str] =
+        &["src/", "tests/", "docs/", "config/", "openapi/", "benches/", "examples/", "deploy/", "fuzz/", ".ci/"];
     text.split('`').skip(1).step_by(2).filter(|word| {
         FOLDERS.iter().any(|folder| word.starts_with(folder))
             && !word.contains(|c: char| c.is_whitespace() || "*<>{}…$=".contains(c))
@@ -180,7 +194,7 @@ fn named_paths(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_path_that_a_document_names_exists() {
     let mut documents = files("docs", "md");
-    for name in ["README.md", "CHANGELOG.md"] {
+    for name in ["README.md", "CHANGELOG.md", "SECURITY.md"] {
         documents.insert(name.to_owned(), fs::read_to_string(root().join(name)).expect("readable"));
     }
     documents.extend(files("src", "rs"));
@@ -196,48 +210,55 @@ fn every_path_that_a_document_names_exists() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
-#[test]
-fn every_error_code_has_a_section() {
-    let text = fs::read_to_string(root().join("docs/errors.md")).expect("readable");
-    let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
-    let codes: Vec<&str> = streamgate::http::problem::Code::all().into_iter().map(|code| code.name()).collect();
-    assert_eq!(sections, codes, "docs/errors.md has one section per code, in the same order");
-}
-
-/// The version of a package in the lock file, as numbers; several where there are several.
-fn locked(name: &str) -> Vec<Vec<u64>> {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("readable");
-    let mut found = Vec::new();
-    let mut lines = lock.lines();
-    while let Some(line) = lines.next() {
-        if line == format!("name = \"{name}\"") {
-            let version = lines.next().and_then(|line| line.strip_prefix("version = \"")).expect("a version");
-            found.push(
-                version.trim_end_matches('"').split(['.', '+', '-']).filter_map(|part| part.parse().ok()).collect(),
-            );
+/// Every function that is a test, whatever else there is of that name.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for text in files("src", "rs").into_values().chain(files("tests", "rs").into_values()) {
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            let name = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn "));
+            if let Some((name, _)) = name.filter(|_| is_test).and_then(|rest| rest.split_once('(')) {
+                found.insert(name.to_owned());
+            }
+            is_test = line == "#[test]" || line.starts_with("#[tokio::test") || (is_test && line.starts_with("#["));
         }
     }
     found
 }
 
 #[test]
-fn known_faults_are_mended_in_the_lock_file() {
-    // The first version in which each known fault is mended; docs/architecture.md says which faults.
-    let floors: &[(&str, &[u64])] = &[
-        ("actix-http", &[3, 18, 11]),
-        ("jsonwebtoken", &[10, 3, 0]),
-        ("bytes", &[1, 11, 1]),
-        ("rustls-webpki", &[0, 103, 13]),
-        ("tracing-subscriber", &[0, 3, 20]),
-        ("h2", &[0, 4, 16]),
-    ];
-    for (name, floor) in floors {
-        for version in locked(name) {
-            assert!(version.as_slice() >= *floor, "{name} {version:?} is older than {floor:?}");
-        }
-    }
-    // A copyleft licence, and a timing fault without a mend.
-    for unwanted in ["actix-governor", "rsa"] {
-        assert!(locked(unwanted).is_empty(), "{unwanted} must not be in the tree");
-    }
+fn every_test_that_the_security_review_names_exists() {
+    let text = fs::read_to_string(root().join("docs/security.md")).expect("readable");
+    let tests = tests();
+    // Words joined by underscores: only metrics and the names below look like that, too.
+    let named: Vec<&str> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.contains('_') && !word.starts_with("streamgate_"))
+        .filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        .filter(|word| !NO_TESTS.contains(word))
+        .collect();
+    assert!(named.len() >= 40, "the review names the tests that hold it: {}", named.len());
+    let missing: Vec<_> = named.iter().filter(|name| !tests.contains(**name)).collect();
+    assert!(missing.is_empty(), "docs/security.md names tests that are not there: {missing:?}");
+}
+
+/// What the review names besides, and what looks like tests: settings and a function.
+const NO_TESTS: &[&str] = &[
+    "allow_networks",
+    "max_connections_per_peer",
+    "max_lifetime_hours",
+    "organization_for",
+    "public_scheme",
+    "sg_",
+    "wrong_credentials_per_second",
+];
+
+#[test]
+fn every_error_code_has_a_section() {
+    let text = fs::read_to_string(root().join("docs/errors.md")).expect("readable");
+    let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
+    let codes: Vec<&str> = streamgate::http::problem::Code::all().into_iter().map(|code| code.name()).collect();
+    assert_eq!(sections, codes, "docs/errors.md has one section per code, in the same order");
 }

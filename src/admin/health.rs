@@ -5,12 +5,12 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::Desk;
+use super::{Desk, figures};
 use crate::domain::access::Permission;
 use crate::http::answer;
 use crate::http::problem::Problem;
 use crate::store::Refusing;
-use crate::telemetry::{METRICS_MEDIA_TYPE, Moment};
+use crate::telemetry::negotiated;
 
 /// `GET /health/live`: the process answers.
 pub(super) async fn live() -> HttpResponse {
@@ -18,7 +18,7 @@ pub(super) async fn live() -> HttpResponse {
 }
 
 /// Why no records are taken; `None` when they are.
-fn obstacle(desk: &Desk) -> Option<&'static str> {
+pub(super) fn obstacle(desk: &Desk) -> Option<&'static str> {
     if desk.door.is_draining() {
         return Some("draining");
     }
@@ -51,23 +51,20 @@ pub(super) async fn ready(desk: web::Data<Desk>) -> HttpResponse {
     std::future::ready(answer::json(status, &body)).await
 }
 
-/// `GET /metrics`.
+/// `GET /metrics`, as OpenMetrics for whoever asks for it, else as classic Prometheus text.
 pub(super) async fn metrics(request: HttpRequest, desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
     if !desk.loopback {
         desk.door.admit(&request, &[Permission::Admin])?;
     }
-    let moment = Moment {
-        store: desk.door.store().stats(),
-        in_flight_bytes: desk.door.body_limits().budget.held_bytes(),
-        subscriptions: desk.door.subscriptions().active(),
-        subscriptions_behind: desk.door.subscriptions().behind(),
-        catalog_generation: desk.live.current().catalog.generation(),
-        reload_ok: desk.live.status().ok,
-        ready: obstacle(&desk).is_none(),
-    };
-    let text = desk.door.metrics().render(&moment);
+    for (listener, identity) in desk.live.current().identities.named() {
+        desk.door.metrics().certificate_expires(listener, identity.validity().not_after.seconds());
+    }
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let exposition = negotiated(accept);
+    let text = desk.door.metrics().render(figures::moment(&desk).await, exposition);
     let response = HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(METRICS_MEDIA_TYPE)))
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(exposition.media_type())))
+        .insert_header((header::VARY, HeaderValue::from_static("accept")))
         .body(text);
-    std::future::ready(Ok(response)).await
+    Ok(response)
 }

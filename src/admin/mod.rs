@@ -12,6 +12,7 @@ mod audit;
 mod body;
 mod dead_letters;
 mod edits;
+mod figures;
 mod health;
 mod openapi;
 mod organizations;
@@ -24,6 +25,7 @@ mod subscriptions;
 
 use std::sync::Arc;
 
+pub use figures::Figures;
 pub use openapi::DESCRIPTION;
 
 use actix_web::{guard, web};
@@ -31,6 +33,8 @@ use actix_web::{guard, web};
 use crate::config::Live;
 use crate::editor::Editor;
 use crate::http::door::Door;
+use crate::http::keys::JwksService;
+use crate::http::peers::Peers;
 use crate::http::{nothing_here, resource};
 
 /// What the administration shares.
@@ -43,6 +47,12 @@ pub struct Desk {
     pub editor: Editor,
     /// Whether the listener can be reached from this machine only.
     pub loopback: bool,
+    /// The keys of token issuers.
+    pub jwks: Arc<JwksService>,
+    /// Where the connections of each listener are counted.
+    pub listeners: Vec<(&'static str, Arc<Peers>)>,
+    /// What metrics had to ask the disk for.
+    pub figures: Figures,
 }
 
 /// One operation of the second listener.

@@ -39,7 +39,11 @@ impl DevelopmentKey {
                 }
                 text.trim().to_owned()
             }
-            Ok(_) => Self::make(&file)?,
+            // Somebody emptied it. A new file and not the old one, which others may be able to read.
+            Ok(_) => {
+                std::fs::remove_file(&file)?;
+                Self::make(&file)?
+            }
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => Self::make(&file)?,
             Err(fault) => return Err(fault),
         };
@@ -56,7 +60,7 @@ impl DevelopmentKey {
     fn make(file: &Path) -> io::Result<String> {
         let made = keys::generate().map_err(io::Error::other)?;
         let mut options = std::fs::OpenOptions::new();
-        let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+        let mut out = options.write(true).create_new(true).mode(0o600).open(file)?;
         io::Write::write_all(&mut out, made.text.as_bytes())?;
         io::Write::write_all(&mut out, b"\n")?;
         Ok(made.text)
@@ -76,6 +80,13 @@ mod tests {
         assert!(first.text.starts_with("sg_"));
         let mode = std::fs::metadata(&first.file).expect("the file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+
+        std::fs::set_permissions(&first.file, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+        std::fs::write(&first.file, "\n").expect("emptied");
+        let new = DevelopmentKey::in_data_dir(folder.path()).expect("made anew");
+        assert_ne!(new.text, first.text);
+        let mode = std::fs::metadata(&first.file).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "whatever the emptied file was");
 
         std::fs::set_permissions(&first.file, std::fs::Permissions::from_mode(0o644)).expect("chmod");
         let fault = DevelopmentKey::in_data_dir(folder.path()).expect_err("refused");

@@ -5,34 +5,41 @@
 //! way finish, the store closes.
 
 mod development;
+mod observing;
 mod trail;
+pub mod upkeep;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::middleware::from_fn;
 use actix_web::web;
+use rustls::ServerConfig;
 use tokio::runtime::{Handle, Runtime};
 
+pub use crate::store::sqlite::inspect::{Inspection, RecordsFile, inspect};
 pub use development::DevelopmentKey;
 
-use crate::admin::{self, Desk};
+use self::observing::Observing;
+use crate::admin::{self, Desk, Figures};
+use crate::config::identity::TlsIdentity;
 use crate::config::settings::{LimitSettings, Process};
 use crate::config::watch::{self, WatchGuard};
 use crate::config::{self, Config, Faults, Live, Overrides};
 use crate::editor::Editor;
-use crate::forward::breaker::BreakerState;
 use crate::forward::clock::Clock;
-use crate::forward::observer::{Observer, TryOutcome};
+use crate::forward::observer::Observer;
 use crate::forward::threads::LoopHandle;
 use crate::forward::{Forwarder, Nudge};
 use crate::http::door::{Door, DoorParts};
 use crate::http::frame::frame;
 use crate::http::keys::JwksService;
+use crate::http::peers::Peers;
 use crate::http::server::{ServerSettings, serve};
+use crate::http::tls;
 use crate::intake::Intake;
 use crate::store::catalog::CatalogStore;
 use crate::store::sqlite::catalog::{SqliteCatalog, read_stored};
@@ -41,6 +48,7 @@ use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::subscriptions::{Subscriptions, telling};
 use crate::telemetry::Metrics;
+use crate::telemetry::spans::export::{self, Exporter};
 
 /// A gateway that is ready to serve.
 pub struct App {
@@ -48,12 +56,15 @@ pub struct App {
     live: Arc<Live>,
     door: web::Data<Door>,
     metrics: Arc<Metrics>,
+    exporter: Option<Exporter>,
+    jwks: Arc<JwksService>,
     store: Arc<dyn Store>,
     catalog: Arc<dyn CatalogStore>,
     forwarder: LoopHandle,
     teller: LoopHandle,
     public: TcpListener,
     admin: TcpListener,
+    tls: Tls,
     development_key: Option<DevelopmentKey>,
     _watch: WatchGuard,
     background: Background,
@@ -87,6 +98,12 @@ pub enum BuildError {
     /// The development key cannot be kept.
     #[error("the development key: {0}")]
     DevelopmentKey(io::Error),
+    /// TLS cannot be spoken.
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(#[from] rustls::Error),
+    /// What sends spans cannot be set up.
+    #[error("[telemetry.otlp] cannot be set up: {0}")]
+    Exporter(export::SetupError),
     /// A thread, a runtime or a file watch cannot be started.
     #[error("cannot start {what}: {cause}")]
     System {
@@ -95,6 +112,24 @@ pub enum BuildError {
         /// What the system said.
         cause: io::Error,
     },
+}
+
+impl BuildError {
+    /// What to run to see all of what is wrong with the data directory, where that is what is wrong.
+    pub fn advice(&self, data_dir: &Path) -> Option<String> {
+        let is_damage = match self {
+            Self::Store(fault) => fault.is_damage(),
+            Self::Catalog(fault) | Self::Subscriptions(fault) => matches!(fault, StoreError::Damaged(_)),
+            Self::Listen { .. }
+            | Self::Configuration(_)
+            | Self::DevelopmentKey(_)
+            | Self::Tls(_)
+            | Self::Exporter(_)
+            | Self::System { .. } => false,
+        };
+        let directory = data_dir.display();
+        is_damage.then(|| format!("to see all that is wrong, run: streamgate verify --data-dir {directory}"))
+    }
 }
 
 /// Loads the configuration: the files, and what the administration has put into the store of their data directory.
@@ -138,7 +173,7 @@ impl App {
         let config = config.over(catalog.load().map_err(BuildError::Catalog)?)?;
         let background = Background::start()?;
         let development_key = development_key(&config, &process)?;
-        let metrics = Arc::new(Metrics::new());
+        let (metrics, exporter) = observing::metrics(&process, &background.handle).map_err(BuildError::Exporter)?;
         let remembered = Arc::clone(&catalog);
         let live = Arc::new(Live::new(config).remembering(move |generation| {
             if let Err(fault) = remembered.remember_generation(generation) {
@@ -147,10 +182,14 @@ impl App {
         }));
         let watch = watch::start(Arc::clone(&live))
             .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
+        let tls = Tls::of(&live)?;
         let nudge = Nudge::default();
         // Before anything is delivered: it says which records have to keep their details.
         let subscriptions = subscriptions(&process, &store)?;
-        let observer: Arc<dyn Observer> = Arc::new(CountedDeliveries(Arc::clone(&metrics)));
+        let observing = Arc::new(Observing::new(Arc::clone(&metrics)));
+        store.observed_by(Arc::clone(&observing) as _);
+        let observer: Arc<dyn Observer> = observing;
+        let jwks = JwksService::new(background.handle.clone());
         let forwarder = Forwarder::new(Arc::clone(&store), live.subscribe(), nudge.clone())
             .observed_by(Arc::clone(&observer))
             .start()
@@ -168,7 +207,7 @@ impl App {
             &process,
             DoorParts {
                 live: Arc::clone(&live),
-                jwks: JwksService::new(background.handle.clone()),
+                jwks: Arc::clone(&jwks),
                 development_key: development_key.as_ref().map(|key| key.settings.clone()),
                 intake: Intake::new(Arc::clone(&store), nudging(nudge, &subscriptions)),
                 store: Arc::clone(&store),
@@ -181,12 +220,15 @@ impl App {
             live,
             door,
             metrics,
+            exporter,
+            jwks,
             store,
             catalog,
             forwarder,
             teller,
             public,
             admin,
+            tls,
             development_key,
             _watch: watch,
             background,
@@ -209,6 +251,16 @@ impl App {
         self.admin.local_addr()
     }
 
+    /// What the public listener identifies itself with, where it speaks TLS.
+    pub fn public_identity(&self) -> Option<Arc<TlsIdentity>> {
+        self.tls.public.as_ref().and_then(|_| self.live.current().identities.public.clone())
+    }
+
+    /// What the second listener identifies itself with, where it speaks TLS.
+    pub fn admin_identity(&self) -> Option<Arc<TlsIdentity>> {
+        self.tls.admin.as_ref().and_then(|_| self.live.current().identities.admin.clone())
+    }
+
     /// The development key, where one is in use.
     pub const fn development_key(&self) -> Option<&DevelopmentKey> {
         self.development_key.as_ref()
@@ -227,12 +279,28 @@ impl App {
         let admin_limits = LimitSettings { shutdown_grace: Duration::from_secs(1), ..self.process.limits.clone() };
         let loopback = self.admin.local_addr()?.ip().is_loopback();
         let editor = Editor::new(Arc::clone(&self.live), self.catalog);
-        let desk = web::Data::new(Desk { door: self.door.clone(), live: Arc::clone(&self.live), editor, loopback });
+        let peers = |limits: &LimitSettings| Peers::new(limits.max_connections, limits.max_connections_per_peer);
+        let (public_peers, admin_peers) = (peers(&self.process.limits), peers(&admin_limits));
+        let desk = web::Data::new(Desk {
+            door: self.door.clone(),
+            live: Arc::clone(&self.live),
+            editor,
+            loopback,
+            jwks: self.jwks,
+            listeners: vec![("public", Arc::clone(&public_peers)), ("admin", Arc::clone(&admin_peers))],
+            figures: Figures::default(),
+        });
         let metrics = web::Data::new(Arc::clone(&self.metrics));
 
         let (door, counted) = (self.door.clone(), metrics.clone());
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
-        let settings = ServerSettings { name: "public", workers, limits: self.process.limits.clone() };
+        let settings = ServerSettings {
+            name: "public",
+            workers,
+            limits: self.process.limits.clone(),
+            peers: public_peers,
+            tls: self.tls.public,
+        };
         let public = serve(self.public, &settings, &self.door, move || {
             actix_web::App::new()
                 .app_data(door.clone())
@@ -240,7 +308,8 @@ impl App {
                 .wrap(from_fn(frame))
                 .configure(crate::http::routes)
         })?;
-        let settings = ServerSettings { name: "admin", workers: 1, limits: admin_limits };
+        let settings =
+            ServerSettings { name: "admin", workers: 1, limits: admin_limits, peers: admin_peers, tls: self.tls.admin };
         let admin = serve(self.admin, &settings, &self.door, move || {
             actix_web::App::new()
                 .app_data(desk.clone())
@@ -252,15 +321,25 @@ impl App {
         let grace = self.process.limits.shutdown_grace;
         let subscriptions = Arc::clone(self.door.subscriptions());
         let (door, forwarder, teller, store) = (self.door, self.forwarder, self.teller, self.store);
+        let exporter = self.exporter;
         let stop = async move {
             shutdown.await;
+            let began = Instant::now();
             tracing::info!("stopping: no new requests are taken");
             door.drain();
             public_handle.stop(true).await;
-            let grace = grace.min(Duration::from_secs(2));
+            // Where requests took all of their time, deliveries get less: by default all of it takes less than ten seconds.
+            let left = (grace + Duration::from_secs(1)).saturating_sub(began.elapsed());
+            let grace = grace.min(left).min(Duration::from_secs(2));
             tokio::join!(forwarder.stop(grace), teller.stop(grace));
             subscriptions.close();
-            store.close().await;
+            // While the store closes, which nobody waits for longer than without it.
+            let last_spans = async {
+                if let Some(exporter) = exporter {
+                    exporter.stop().await;
+                }
+            };
+            tokio::join!(store.close(), last_spans);
             admin_handle.stop(true).await;
         };
         let (public_end, admin_end, ()) = tokio::join!(public, admin, stop);
@@ -272,6 +351,25 @@ impl App {
 /// Installs the one crypto provider of the process; every TLS client needs it. That it is installed already is no fault.
 pub fn install_crypto_provider() {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// How the listeners speak TLS; `None` for one that does not.
+struct Tls {
+    public: Option<Arc<ServerConfig>>,
+    admin: Option<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    fn of(live: &Arc<Live>) -> Result<Self, rustls::Error> {
+        let identities = live.current().identities.clone();
+        let speaks = |which: tls::Which| {
+            which(&identities).map(|identity| tls::server_config(identity, live, which)).transpose()
+        };
+        Ok(Self {
+            public: speaks(|identities| identities.public.as_ref())?,
+            admin: speaks(|identities| identities.admin.as_ref())?,
+        })
+    }
 }
 
 /// A runtime for what runs beside everything else. It ends without being waited for, also where a start fails half way:
@@ -326,29 +424,4 @@ fn development_key(config: &Config, process: &Process) -> Result<Option<Developm
         return Ok(None);
     }
     DevelopmentKey::in_data_dir(&process.data_dir).map(Some).map_err(BuildError::DevelopmentKey)
-}
-
-/// The forwarder's observer: every try is counted.
-struct CountedDeliveries(Arc<Metrics>);
-
-impl Observer for CountedDeliveries {
-    fn tried(&self, routing_queue: &str, outcome: TryOutcome, seconds: f64) {
-        self.0.delivery_tried(routing_queue, outcome.name(), seconds);
-    }
-
-    fn delivered(&self, routing_queue: &str, records: usize) {
-        self.0.records_delivered(routing_queue, records);
-    }
-
-    fn dead_lettered(&self, routing_queue: &str) {
-        self.0.delivery_given_up(routing_queue);
-    }
-
-    fn breaker(&self, routing_queue: &str, state: BreakerState) {
-        self.0.breaker(routing_queue, state != BreakerState::Closed);
-    }
-
-    fn unconfigured(&self, records: u64) {
-        self.0.unconfigured(records);
-    }
 }

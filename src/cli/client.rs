@@ -1,13 +1,13 @@
 //! How commands talk to a running gateway: its address, a key, and answers that are either JSON or a problem.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use super::output::printable;
-use super::{Exit, Failure};
+use super::{Exit, Failure, with_causes};
 
 /// Where the gateway is, and who asks.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,6 +30,9 @@ pub(super) struct ClientArgs {
     /// A file that holds the API key, used when no key is given. The gateway writes its development key here.
     #[arg(long, global = true, value_name = "FILE", default_value = "streamgate-data/development.key")]
     key_file: PathBuf,
+    /// A file with certificates to trust besides those of the system, where the gateway's is from nobody that it knows.
+    #[arg(long, global = true, env = "STREAMGATE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// Which of the gateway's two listeners.
@@ -97,11 +100,15 @@ pub(super) fn fault_in_words(fault: &Value) -> String {
     format!("\n  {place}{}{hint}", text("message").unwrap_or_default())
 }
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A connection to a running gateway.
 pub(super) struct Client {
     http: reqwest::Client,
     args: ClientArgs,
-    key: String,
+    /// `None` where what is asked for needs none.
+    key: Option<String>,
 }
 
 impl Client {
@@ -124,6 +131,25 @@ impl Client {
             let message = "the API key is empty, or holds blanks or characters that no key has; give the whole key and nothing else";
             return Err(Failure::new(Exit::Usage, message));
         }
+        Self::with(args, Some(key), PATIENCE)
+    }
+
+    /// For what anybody may ask.
+    pub(super) fn without_key(args: &ClientArgs) -> Result<Self, Failure> {
+        Self::with(args, None, PATIENCE)
+    }
+
+    /// The same at a second listener alone, whose certificate may be in this file.
+    pub(super) fn at_second_listener(
+        admin_url: &Url,
+        ca: Option<PathBuf>,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        let (url, admin_url) = (admin_url.clone(), admin_url.clone());
+        Self::with(&ClientArgs { url, admin_url, key: None, key_file: PathBuf::new(), ca }, None, patience)
+    }
+
+    fn with(args: &ClientArgs, key: Option<String>, patience: Duration) -> Result<Self, Failure> {
         for url in [&args.url, &args.admin_url] {
             let is_http = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
             // Behind either of these, a path would be no path.
@@ -132,11 +158,13 @@ impl Client {
                 return Err(Failure::new(Exit::Usage, message));
             }
         }
-        let mut http =
-            reqwest::Client::builder().timeout(Duration::from_secs(30)).redirect(reqwest::redirect::Policy::none());
+        let mut http = reqwest::Client::builder().timeout(patience).redirect(reqwest::redirect::Policy::none());
         if is_loopback(&args.url) && is_loopback(&args.admin_url) {
             // A proxy could not reach this machine's loopback, and must not learn the key.
             http = http.no_proxy();
+        }
+        if let Some(file) = &args.ca {
+            http = http.tls_certs_merge(certificates(file)?);
         }
         let http = http
             .build()
@@ -161,8 +189,35 @@ impl Client {
         listener: Listener,
         method: Method,
         path: &str,
-        (body, if_match): (Option<Vec<u8>>, Option<&str>),
+        change: (Option<Vec<u8>>, Option<&str>),
     ) -> Result<Answer, Failure> {
+        let (url, response) = self.exchange(listener, method, path, change).await?;
+        let status = response.status();
+        let etag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let text = response.text().await.map_err(|fault| unreachable(&url, &fault))?;
+        let body = serde_json::from_str(&text).map_err(|_| {
+            Failure::new(
+                Exit::Refused,
+                format!("{url} answered {status} with something that is not JSON. Is that a Streamgate?"),
+            )
+        })?;
+        Ok(Answer { status, body, etag })
+    }
+
+    /// What is there, as text.
+    pub(super) async fn text(&self, listener: Listener, path: &str) -> Result<(StatusCode, String), Failure> {
+        let (url, response) = self.exchange(listener, Method::GET, path, (None, None)).await?;
+        let status = response.status();
+        Ok((status, response.text().await.map_err(|fault| unreachable(&url, &fault))?))
+    }
+
+    async fn exchange(
+        &self,
+        listener: Listener,
+        method: Method,
+        path: &str,
+        (body, if_match): (Option<Vec<u8>>, Option<&str>),
+    ) -> Result<(Url, reqwest::Response), Failure> {
         let base = match listener {
             Listener::Public => &self.args.url,
             Listener::Admin => &self.args.admin_url,
@@ -178,32 +233,45 @@ impl Client {
                            `streamgate apply` change what is called so";
             return Err(Failure::new(Exit::Usage, message));
         }
-        let mut request = self.http.request(method, url.clone()).header("x-api-key", &self.key);
+        let mut request = self.http.request(method, url.clone());
+        if let Some(key) = &self.key {
+            request = request.header("x-api-key", key);
+        }
         if let Some(tag) = if_match {
             request = request.header("if-match", tag);
         }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        let unreachable = |fault: reqwest::Error| {
-            let cause = std::error::Error::source(&fault).map_or_else(|| fault.to_string(), ToString::to_string);
-            Failure::new(
-                Exit::Unreachable,
-                format!("no answer from {url}: {cause}. Is the gateway running, and are --url and --admin-url right?"),
-            )
-        };
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let etag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        let text = response.text().await.map_err(unreachable)?;
-        let body = serde_json::from_str(&text).map_err(|_| {
-            Failure::new(
-                Exit::Refused,
-                format!("{url} answered {status} with something that is not JSON. Is that a Streamgate?"),
-            )
-        })?;
-        Ok(Answer { status, body, etag })
+        let response = request.send().await.map_err(|fault| unreachable(&url, &fault))?;
+        Ok((url, response))
     }
+}
+
+fn unreachable(url: &Url, fault: &reqwest::Error) -> Failure {
+    let cause = std::error::Error::source(fault).map_or_else(|| fault.to_string(), with_causes);
+    // What is wrong with a certificate is at the end of the chain of causes, as words only.
+    let advice = if cause.contains("CaUsedAsEndEntity") {
+        "The gateway shows an authority's certificate (CA:TRUE) as its own; give it one with CA:FALSE, as \
+         docs/operating.md, section 15, writes it."
+    } else if cause.contains("certificate") {
+        "Does the certificate belong to that host name, and is its issuer trusted here? If not, give the issuer's \
+         certificate with --ca or STREAMGATE_CA."
+    } else {
+        "Is the gateway running, and are --url and --admin-url right?"
+    };
+    Failure::new(Exit::Unreachable, format!("no answer from {url}: {cause}. {advice}"))
+}
+
+/// The certificates in a file.
+fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
+    let unusable = |fault: String| {
+        let message = format!("--ca {}: {fault}. Name a file with certificates in PEM.", file.display());
+        Failure::new(Exit::Usage, message)
+    };
+    let bytes = std::fs::read(file).map_err(|fault| unusable(format!("cannot be read ({fault})")))?;
+    let found = reqwest::Certificate::from_pem_bundle(&bytes).map_err(|fault| unusable(with_causes(&fault)))?;
+    if found.is_empty() { Err(unusable("there is no certificate in it".to_owned())) } else { Ok(found) }
 }
 
 /// Whether the address is on this machine.
@@ -240,6 +308,7 @@ mod tests {
             admin_url: url,
             key: Some(key.to_owned()),
             key_file: PathBuf::new(),
+            ca: None,
         })
     }
 

@@ -9,12 +9,17 @@ mod check;
 mod client;
 mod completions;
 mod connector;
+mod doctor;
+mod health;
 mod keys;
 mod listen;
 mod output;
+mod progress;
 mod records;
+mod recover;
 mod serve;
 mod test_connection;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,6 +35,7 @@ use output::Output;
     max_term_width = 110,
     after_help = "Start here:\n  streamgate                    start with config/streamgate.toml, or with a built-in example\n  \
                   streamgate check              find every fault in the configuration\n  \
+                  streamgate doctor             find what is wrong with the machine around it\n  \
                   streamgate test-connection    run the test operation until it earns a 202\n  \
                   streamgate listen             receive events on this machine and check their signatures\n\n\
                   Exit codes: 0 done, 1 refused or faulty, 2 wrong usage, 3 configuration faults,\n  \
@@ -51,10 +57,14 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Check the configuration: all faults at once, with file, line and hint.
     Check(check::CheckArgs),
+    /// Find what is wrong with this machine and this configuration: disk, limits, clock, keys, destinations, and more.
+    Doctor(doctor::DoctorArgs),
     /// Write the package that Power Automate imports, or check one.
     Connector(connector::ConnectorArgs),
     /// Run the connector's test operation until it earns a 202, saying why each time it does not.
     TestConnection(test_connection::TestConnectionArgs),
+    /// Ask whether a running gateway takes records; needs no key.
+    Health(health::HealthArgs),
     /// Receive events on this machine, check their signatures, and print them.
     Listen(listen::ListenArgs),
     /// Look at stored records, ask what would become of one, requeue dead letters.
@@ -83,6 +93,10 @@ enum Command {
     Export(administration::export::ExportArgs),
     /// Make organizations of the store be what files say.
     Apply(administration::apply::ApplyArgs),
+    /// Prove that every receipt of a store is accounted for; the gateway must not run. Changes nothing.
+    Verify(verify::VerifyArgs),
+    /// Make of a damaged store one that starts, and write down what was lost; says what it would do first.
+    Recover(recover::RecoverArgs),
     /// Print a completion script for your shell.
     Completions(completions::CompletionsArgs),
 }
@@ -153,8 +167,10 @@ pub fn main() -> ExitCode {
         None => serve::run(&cli.serve, &output),
         Some(Command::Serve(args)) => serve::run(&args, &output),
         Some(Command::Check(args)) => check::run(&args, &output),
+        Some(Command::Doctor(args)) => doctor::run(&args, &output),
         Some(Command::Connector(args)) => connector::run(&args, &output),
         Some(Command::TestConnection(args)) => test_connection::run(&args, &output),
+        Some(Command::Health(args)) => health::run(&args, &output),
         Some(Command::Listen(args)) => listen::run(&args, &output),
         Some(Command::Records(args)) => records::run(&args, &output),
         Some(Command::Keys(args)) => keys::run(&args, &output),
@@ -169,6 +185,8 @@ pub fn main() -> ExitCode {
         Some(Command::Audit(args)) => administration::audit::run(&args, &output),
         Some(Command::Export(args)) => administration::export::run(&args, &output),
         Some(Command::Apply(args)) => administration::apply::run(&args, &output),
+        Some(Command::Verify(args)) => verify::run(&args, &output),
+        Some(Command::Recover(args)) => recover::run(&args, &output),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command(), &output),
     };
     match outcome {

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::output::Output;
 use super::{Exit, Failure, with_causes};
 use crate::app::{App, BuildError};
+use crate::config::identity::TlsIdentity;
 use crate::config::{self, Config, Overrides, ReloadOutcome};
 use crate::domain::catalog::{Catalog, EntityConfiguration, Organization, StreamSource, WorkStream};
 use crate::telemetry;
@@ -49,18 +50,32 @@ pub(super) fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failure> {
     }
     // What this process makes, nobody else reads.
     let _previous = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    no_core_dumps();
     System::new().block_on(async { start(config, output).await })
+}
+
+/// A core would hold records and keys. Where the limit cannot be lowered, the operator's own stays.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(fault) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%fault, "core dumps cannot be switched off; a core would hold records and keys");
+    }
 }
 
 async fn start(config: Config, output: &Output) -> Result<Exit, Failure> {
     let greeting = Greeting::new(&config);
+    let data_dir = config.process.data_dir.clone();
     let app = App::build(config).map_err(|fault| {
         let exit = match fault {
             BuildError::Store(_) | BuildError::Catalog(_) | BuildError::Subscriptions(_) => Exit::Store,
-            BuildError::Configuration(_) => Exit::Configuration,
-            BuildError::Listen { .. } | BuildError::DevelopmentKey(_) | BuildError::System { .. } => Exit::Refused,
+            BuildError::Configuration(_) | BuildError::Exporter(_) => Exit::Configuration,
+            BuildError::Listen { .. }
+            | BuildError::DevelopmentKey(_)
+            | BuildError::Tls(_)
+            | BuildError::System { .. } => Exit::Refused,
         };
-        Failure::new(exit, with_causes(&fault))
+        let advice = fault.advice(&data_dir).map(|advice| format!("\n{advice}")).unwrap_or_default();
+        Failure::new(exit, format!("{}{advice}", with_causes(&fault)))
     })?;
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
@@ -139,14 +154,19 @@ impl Greeting {
     }
 
     fn print(&self, app: &App, output: &Output) -> Result<(), Failure> {
-        let public_url = format!("http://{}", app.public_address()?);
-        let admin_url = format!("http://{}", app.admin_address()?);
+        let (public_identity, admin_identity) = (app.public_identity(), app.admin_identity());
+        let public_url = url(app.public_address()?, public_identity.is_some());
+        let admin_url = url(app.admin_address()?, admin_identity.is_some());
+        let (called, trust) = match public_identity {
+            None => (public_url.clone(), String::new()),
+            Some(identity) => called(&identity, app.public_address()?),
+        };
         let key = app.development_key();
         let shown_key = key.map_or("$STREAMGATE_API_KEY", |key| key.text.as_str());
         let curl = |body: &str| {
             let host = self.host.as_ref().map(|host| format!(" -H 'Host: {host}'")).unwrap_or_default();
             format!(
-                "curl -i {public_url}/api/v1/records{host} -H \"X-Api-Key: {shown_key}\" -H 'Content-Type: application/json' -d '{body}'"
+                "curl -i{trust} {called}/api/v1/records{host} -H \"X-Api-Key: {shown_key}\" -H 'Content-Type: application/json' -d '{body}'"
             )
         };
         let started = Started {
@@ -174,6 +194,23 @@ impl Greeting {
         }
         Ok(())
     }
+}
+
+fn url(address: SocketAddr, encrypted: bool) -> String {
+    format!("{}://{address}", if encrypted { "https" } else { "http" })
+}
+
+/// How curl reaches a listener with this certificate: the address in the URL, and the options that make it trusted.
+fn called(identity: &TlsIdentity, address: SocketAddr) -> (String, String) {
+    let mut options = String::new();
+    if identity.is_self_issued() {
+        options = format!(" --cacert {}", identity.certificate_file().display());
+    }
+    let Some(name) = identity.name_other_than(address.ip()) else { return (url(address, true), options) };
+    // The name may lead elsewhere, or nowhere yet.
+    let port = address.port();
+    options.push_str(&format!(" --connect-to {name}:{port}:{address}"));
+    (format!("https://{name}:{port}"), options)
 }
 
 fn first_that_takes_records(catalog: &Catalog) -> Option<(&Organization, &WorkStream, &EntityConfiguration)> {

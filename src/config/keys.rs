@@ -29,12 +29,15 @@ pub(super) const PROCESS: Keys = keys(
         "admin_listen",
         "public_host",
         "public_scheme",
+        "tls",
+        "admin_tls",
         "data_dir",
         "organizations",
         "store",
         "retention",
         "limits",
         "log",
+        "telemetry",
         "delivery",
         "api_keys",
         "issuers",
@@ -42,6 +45,9 @@ pub(super) const PROCESS: Keys = keys(
         "subscriptions",
     ],
 );
+const OF_TLS: &[&str] = &["certificate_file", "private_key_file", "private_key_env"];
+pub(super) const TLS: Keys = keys("[tls]", OF_TLS);
+pub(super) const ADMIN_TLS: Keys = keys("[admin_tls]", OF_TLS);
 pub(super) const STORE: Keys = keys("[store]", &["disk_reserve_bytes", "duplicate_window_days", "max_waiting_appends"]);
 pub(super) const RETENTION: Keys = keys(
     "[retention]",
@@ -63,6 +69,10 @@ pub(super) const LIMITS: Keys = keys(
     ],
 );
 pub(super) const LOG: Keys = keys("[log]", &["format", "filter"]);
+pub(super) const TELEMETRY: Keys = keys("[telemetry]", &["otlp"]);
+pub(super) const OTLP: Keys =
+    keys("[telemetry.otlp]", &["endpoint", "sampling_ratio", "timeout_seconds", "resource_attributes", "headers"]);
+pub(super) const OTLP_HEADER: Keys = keys("[[telemetry.otlp.headers]]", &["name", "value_file", "value_env"]);
 pub(super) const DELIVERY: Keys = keys(
     "[delivery]",
     &[

@@ -153,7 +153,8 @@ impl Live {
         let in_memory = |_: &Path| Ok(Stored::clone(&stored));
         let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation), &in_memory);
         last.sources = sources;
-        let config = match outcome.and_then(|config| self.keeping_somebody(config)) {
+        let outcome = outcome.and_then(|config| self.keeping_somebody(config));
+        let config = match outcome.and_then(|config| self.keeping_what_counts(config)) {
             Ok(config) => config,
             Err(faults) => {
                 let faulty = faults.clone().into_vec();
@@ -222,6 +223,27 @@ impl Live {
         Ok(config)
     }
 
+    /// A reload never puts an expired certificate into the place of one that still counts: that is a file of yesterday,
+    /// and every caller would turn away. One that expires while it is used is only warned of.
+    fn keeping_what_counts(&self, config: Config) -> Result<Config, Faults> {
+        let now = Timestamp::now();
+        let running = self.current();
+        for (listener, wanted) in config.effective.identities.named() {
+            let of_now = running.identities.named().find(|(name, _)| *name == listener);
+            let still_counts = of_now.is_some_and(|(_, identity)| now <= identity.validity().not_after);
+            if still_counts && wanted.validity().not_after < now {
+                let message = format!(
+                    "the certificate has expired at {}, and the one in use still counts",
+                    wanted.validity().not_after
+                );
+                let hint = "put a certificate that counts, with its key, into the files";
+                let file = wanted.certificate_file().display().to_string();
+                return Err(Fault::of_file(file, message, hint).into());
+            }
+        }
+        Ok(config)
+    }
+
     /// What to watch, as of the last reading.
     pub(super) fn sources(&self) -> Sources {
         self.last().sources.clone()
@@ -242,10 +264,23 @@ impl Live {
 /// The default rate limit is not among them: organizations take it when they are read, so a change is effective at
 /// once.
 fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
-    let Process { listen, admin_listen, public_host, public_scheme, data_dir, store, retention, limits, log } = wanted;
+    let Process {
+        listen,
+        admin_listen,
+        public_host,
+        public_scheme,
+        tls,
+        admin_tls,
+        data_dir,
+        store,
+        retention,
+        limits,
+        log,
+        otlp,
+    } = wanted;
     let mut differing = Vec::new();
     let mut compare = |name: &str, is: &dyn Debug, should_be: &dyn Debug| {
-        // Plain data without secrets, of which the debug text says everything.
+        // Plain data, of which the debug text says everything but secrets.
         if format!("{is:?}") != format!("{should_be:?}") {
             differing.push(name.to_owned());
         }
@@ -255,6 +290,8 @@ fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
     compare("admin_listen", &running.admin_listen, admin_listen);
     compare("public_host", &running.public_host, public_host);
     compare("public_scheme", &running.public_scheme, public_scheme);
+    compare("tls", &running.tls, tls);
+    compare("admin_tls", &running.admin_tls, admin_tls);
     compare("data_dir", &running.data_dir, data_dir);
     compare("store.disk_reserve_bytes", &store_now.disk_reserve_bytes, &store.disk_reserve_bytes);
     compare("store.duplicate_window_days", &store_now.duplicate_window, &store.duplicate_window);
@@ -277,5 +314,6 @@ fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
     compare(wrong, &limits_now.wrong_credentials_per_second, &limits.wrong_credentials_per_second);
     compare("log.format", &log_now.format, &log.format);
     compare("log.filter", &log_now.filter, &log.filter);
+    compare("telemetry.otlp", &running.otlp, otlp);
     differing
 }

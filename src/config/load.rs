@@ -174,6 +174,7 @@ pub(super) fn read_with(
                 routing_queues: Arc::new(checked.routing_queues),
                 delivery: checked.delivery,
                 subscriptions: checked.subscriptions,
+                identities: checked.identities,
                 layers: checked.layers,
             },
             origin: origin.clone(),
@@ -295,6 +296,10 @@ fn digest(files: &[&SourceFile], checked: &Checked) -> [u8; 32] {
     }
     for secret in checked.routing_queues.values().flat_map(|queue| &queue.secrets) {
         part(secret.key());
+    }
+    for (listener, identity) in checked.identities.named() {
+        part(listener.as_bytes());
+        part(identity.fingerprint());
     }
     hash.finalize().into()
 }

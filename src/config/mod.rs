@@ -11,6 +11,9 @@
 
 mod check;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+pub mod identity;
 mod json;
 mod keys;
 pub mod live;

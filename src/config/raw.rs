@@ -153,6 +153,11 @@ impl<'a> Table<'a> {
 
     /// A span of time, given in `unit`; fractions are allowed.
     pub(super) fn duration(&self, key: &str, unit: Duration, range: RangeInclusive<f64>) -> Option<Duration> {
+        self.number(key, range).map(|number| unit.mul_f64(number))
+    }
+
+    /// A number within a range; fractions are allowed.
+    pub(super) fn number(&self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
         let value = self.get(key)?;
         let text = match value.get_ref() {
             DeValue::Integer(integer) => integer.to_string(),
@@ -166,7 +171,7 @@ impl<'a> Table<'a> {
         if within.is_none() {
             self.out_of_range(key, &text, range.start(), range.end());
         }
-        within.map(|number| unit.mul_f64(number))
+        within
     }
 
     /// A moment: an RFC 3339 string, or TOML's own date-time.

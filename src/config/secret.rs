@@ -1,4 +1,4 @@
-//! Signing secrets: read from a file or from the environment, never from the configuration itself.
+//! Signing secrets and private keys: read from a file or from the environment, never from the configuration itself.
 //!
 //! A secret that is missing, empty, malformed or readable by others is a fault. With `create_secret` a missing file is
 //! made once: complete and private from the first moment, and never over another one.
@@ -12,8 +12,37 @@ use super::load::Environment;
 use super::settings::WebhookSecret;
 use super::source::Place;
 
-/// A secret file holds one line; anything much longer is some other file.
-const LONGEST_FILE_BYTES: u64 = 4_096;
+/// A secret file holds one line, or a key and maybe its certificates; anything much longer is some other file.
+const LONGEST_FILE_BYTES: u64 = 256 * 1024;
+
+/// What kind of secret.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SecretKind {
+    /// Signs deliveries.
+    Signing,
+    /// Belongs to a certificate.
+    PrivateKey,
+    /// Goes out with requests, as it is.
+    Header,
+}
+
+impl SecretKind {
+    /// What it is called in messages.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Signing | Self::Header => "secret",
+            Self::PrivateKey => "private key",
+        }
+    }
+
+    /// What to do where there is no such file.
+    const fn where_from(self) -> &'static str {
+        match self {
+            Self::Signing => "create it with mode 0600, or set `create_secret = true`",
+            Self::PrivateKey | Self::Header => "check that the file is there and that the gateway's user may read it",
+        }
+    }
+}
 
 /// Where a secret is.
 #[derive(Debug)]
@@ -34,9 +63,20 @@ impl SecretPlace {
     }
 }
 
+impl std::fmt::Display for SecretPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Variable(name) => write!(f, "the environment variable `{name}`"),
+        }
+    }
+}
+
 /// A secret that the configuration refers to.
 #[derive(Debug)]
 pub(super) struct SecretSource<'a> {
+    /// What it is for.
+    pub(super) kind: SecretKind,
     /// Where it is.
     pub(super) place: SecretPlace,
     /// Where the configuration says so.
@@ -47,9 +87,18 @@ pub(super) struct SecretSource<'a> {
     pub(super) previous: bool,
 }
 
-/// Reads a secret; what is wrong becomes a fault. Where a file is to be made but must not be (`may_write`), the secret
-/// is made in memory only.
+/// Reads a signing secret; what is wrong becomes a fault. Where a file is to be made but must not be (`may_write`), the
+/// secret is made in memory only.
 pub(super) fn read(source: &SecretSource<'_>, environment: Environment<'_>, may_write: bool) -> Option<WebhookSecret> {
+    let secret = WebhookSecret::parse(&read_text(source, environment, may_write)?);
+    if let Err(fault) = &secret {
+        source.at.fault(format!("the secret in {} {fault}", source.place));
+    }
+    secret.ok()
+}
+
+/// The text of a secret, which is not empty; what is wrong becomes a fault.
+pub(super) fn read_text(source: &SecretSource<'_>, environment: Environment<'_>, may_write: bool) -> Option<String> {
     let text = match &source.place {
         SecretPlace::Variable(name) => {
             let text = environment(name);
@@ -61,21 +110,10 @@ pub(super) fn read(source: &SecretSource<'_>, environment: Environment<'_>, may_
         SecretPlace::File(path) => from_file(path, source, may_write)?,
     };
     if text.trim().is_empty() {
-        source.at.fault(format!("the secret in {} is empty", described(&source.place)));
+        source.at.fault(format!("the {} in {} is empty", source.kind.name(), source.place));
         return None;
     }
-    let secret = WebhookSecret::parse(&text);
-    if let Err(fault) = &secret {
-        source.at.fault(format!("the secret in {} {fault}", described(&source.place)));
-    }
-    secret.ok()
-}
-
-fn described(place: &SecretPlace) -> String {
-    match place {
-        SecretPlace::File(path) => path.display().to_string(),
-        SecretPlace::Variable(name) => format!("the environment variable `{name}`"),
-    }
+    Some(text)
 }
 
 fn from_file(path: &Path, source: &SecretSource<'_>, may_write: bool) -> Option<String> {
@@ -93,16 +131,17 @@ fn from_file(path: &Path, source: &SecretSource<'_>, may_write: bool) -> Option<
             }
         }
     }
-    let (text, mode) = match found {
+    let (text, found) = match found {
         Ok(found) => found,
         Err(error) => {
-            let hint = "create it with mode 0600, or set `create_secret = true`";
-            source.at.hinted(format!("the secret file {} cannot be read: {error}", path.display()), hint);
+            let message = format!("the {} file {} cannot be read: {error}", source.kind.name(), path.display());
+            source.at.hinted(message, source.kind.where_from());
             return None;
         }
     };
-    if mode & 0o077 != 0 {
-        let message = format!("others may read the secret file {} (mode {:04o})", path.display(), mode & 0o7777);
+    if let Some(mode) = found.open_to_others() {
+        let name = source.kind.name();
+        let message = format!("others may read the {name} file {} (mode {mode:04o})", path.display());
         let hint = format!("chmod 600 {}", path.display());
         // A secret on its way out was exposed already; refusing to start would not undo that.
         if source.previous { source.at.warning(message, hint) } else { source.at.hinted(message, hint) }
@@ -110,17 +149,36 @@ fn from_file(path: &Path, source: &SecretSource<'_>, may_write: bool) -> Option<
     Some(text)
 }
 
-/// The text of a file, and its mode.
-fn open_and_read(path: &Path) -> io::Result<(String, u32)> {
+/// Who may read a file.
+#[derive(Debug, Clone, Copy)]
+struct Access {
+    mode: u32,
+    owner: u32,
+}
+
+impl Access {
+    /// The mode, if it lets others read what is secret, or anybody else write it.
+    ///
+    /// A file of somebody else's reaches this user through its group and in no other way: keys that root keeps for a
+    /// service, and what Kubernetes and systemd mount, are like that. A file of our own needs no group.
+    fn open_to_others(self) -> Option<u32> {
+        let ours = self.owner == rustix::process::geteuid().as_raw();
+        let allowed = if ours { 0o700 } else { 0o740 };
+        (self.mode & 0o777 & !allowed != 0).then_some(self.mode & 0o7777)
+    }
+}
+
+/// The text of a file, and who may read it.
+fn open_and_read(path: &Path) -> io::Result<(String, Access)> {
     // Asked first: opening a named pipe would wait for a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let file = File::open(path)?;
-    let mode = file.metadata()?.mode();
+    let metadata = file.metadata()?;
     let mut text = String::new();
     file.take(LONGEST_FILE_BYTES).read_to_string(&mut text)?;
-    Ok((text, mode))
+    Ok((text, Access { mode: metadata.mode(), owner: metadata.uid() }))
 }
 
 /// A fresh secret: 256 random bits.
@@ -163,12 +221,29 @@ mod tests {
         let text = new_secret_text().expect("a secret");
         create(&path, &text).expect("created");
         create(&path, "whsec_other").expect("left alone");
-        let (found, mode) = open_and_read(&path).expect("read");
-        assert_eq!((found, mode & 0o777), (text, 0o600));
+        let (found, access) = open_and_read(&path).expect("read");
+        assert_eq!((found, access.mode & 0o777, access.open_to_others()), (text, 0o600, None));
         let names: Vec<_> = std::fs::read_dir(path.parent().expect("a folder")).expect("listed").collect();
         assert_eq!(names.len(), 1, "nothing else is left behind: {names:?}");
         let folder_mode = std::fs::metadata(folder.path().join("deep")).expect("there").mode();
         assert_eq!(folder_mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_group_may_read_only_what_is_not_our_own() {
+        let us = rustix::process::geteuid().as_raw();
+        let open = |owner, mode: u32| Access { mode: 0o100_000 | mode, owner }.open_to_others().is_some();
+        for (mode, ours_is_open, anothers_is_open) in [
+            (0o400, false, false),
+            (0o600, false, false),
+            (0o640, true, false),
+            (0o440, true, false),
+            (0o660, true, true),
+            (0o644, true, true),
+            (0o601, true, true),
+        ] {
+            assert_eq!((open(us, mode), open(us + 1, mode)), (ours_is_open, anothers_is_open), "{mode:o}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::Url;
 
+use super::identity::Identities;
 use super::stored::Layers;
 use crate::domain::access::{OrganizationScope, Permission};
 use crate::domain::catalog::{Catalog, RateLimit, RoutingQueueName};
@@ -29,6 +30,10 @@ pub struct Process {
     pub public_host: Option<PublicHost>,
     /// `http` or `https`, as the callers see the gateway; for the status URL in answers.
     pub public_scheme: PublicScheme,
+    /// Whether the public listener speaks TLS. With which certificate is in [`Effective`].
+    pub tls: bool,
+    /// Whether the second listener does.
+    pub admin_tls: bool,
     /// Where records are kept.
     pub data_dir: PathBuf,
     /// How records are kept.
@@ -39,6 +44,8 @@ pub struct Process {
     pub limits: LimitSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where spans are sent, if anywhere.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// `{organization}-public.gateway.example.com`: the text around the organization's unique name.
@@ -69,7 +76,7 @@ impl PublicHost {
 pub enum PublicScheme {
     /// In the clear.
     Http,
-    /// Through something that ends TLS.
+    /// By TLS, which ends here or in front.
     Https,
 }
 
@@ -154,6 +161,43 @@ pub enum LogFormat {
     Human,
 }
 
+/// Where spans are sent: a collector that speaks OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OtlpSettings {
+    /// Its address, to which `/v1/traces` is added.
+    pub endpoint: Url,
+    /// The share of traces that begin here and are sampled, from 0 to 1.
+    pub sampling_ratio: f64,
+    /// One request takes at most this long.
+    pub timeout: Duration,
+    /// What describes this gateway, `service.name` and `service.version` included.
+    pub resource: Vec<(Box<str>, Box<str>)>,
+    /// Header fields of each request.
+    pub headers: Vec<(Box<str>, SecretText)>,
+}
+
+/// A secret text that is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Box<str>);
+
+impl SecretText {
+    /// This text.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever sends it.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
+
 /// Everything that can change while the gateway runs, as one value.
 #[derive(Debug, Clone)]
 pub struct Effective {
@@ -167,6 +211,8 @@ pub struct Effective {
     pub delivery: DeliverySettings,
     /// Who may subscribe to what, and how they are told.
     pub subscriptions: SubscriptionSettings,
+    /// What the listeners that speak TLS identify themselves with.
+    pub identities: Identities,
     /// Where each part of this comes from.
     pub layers: Layers,
 }

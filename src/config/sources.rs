@@ -1,6 +1,7 @@
 //! Which files make up a configuration, and whether they have changed on disk.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ pub(super) struct Sources {
     pub(super) main: Option<PathBuf>,
     /// Where the organizations are, as far as that is known.
     pub(super) organizations: Option<Pattern>,
-    /// The files with signing secrets.
+    /// The files with signing secrets, certificates and their keys.
     pub(super) secrets: Vec<PathBuf>,
 }
 
@@ -85,6 +86,13 @@ impl Sources {
             .and_then(Path::parent)
             .map(|folder| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() });
         of_main.into_iter().chain(self.organizations.iter().map(|pattern| pattern.folder().to_owned())).collect()
+    }
+
+    /// Whether one of the files may be called so, whichever folder it is in.
+    pub(super) fn may_be_called(&self, name: &OsStr) -> bool {
+        let matches = |pattern: &Pattern| name.to_str().is_none_or(|name| pattern.matches(name));
+        self.main.iter().chain(&self.secrets).any(|path| path.file_name() == Some(name))
+            || self.organizations.as_ref().is_some_and(matches)
     }
 
     /// What the files look like from outside. Two that differ mean that something has changed.
@@ -107,6 +115,19 @@ impl Sources {
 pub(super) struct Look {
     folders: Vec<(PathBuf, Option<(u64, u64)>)>,
     files: Vec<(PathBuf, Option<Seen>)>,
+}
+
+impl Look {
+    /// Whether one of the files or folders is what these device and inode numbers say, under whatever name: what is
+    /// written through a link has another one.
+    pub(super) fn holds(&self, device: u64, inode: u64) -> bool {
+        self.folders.iter().any(|(_, identity)| *identity == Some((device, inode)))
+            || self
+                .files
+                .iter()
+                .filter_map(|(_, seen)| seen.as_ref())
+                .any(|seen| (seen.device, seen.inode) == (device, inode))
+    }
 }
 
 /// What one file looks like from outside. The inode tells a replaced file, the change time one that was rewritten in

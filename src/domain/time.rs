@@ -2,7 +2,7 @@
 //! business of the callers; the rules only compare.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment: whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,8 +16,7 @@ impl Timestamp {
 
     /// The wall clock, now. A clock before 1970 reads as 1970; the far future is capped at the year 9999.
     pub fn now() -> Self {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX).min(LATEST_PRINTABLE_MILLIS))
+        SystemTime::now().into()
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -43,6 +42,13 @@ impl Timestamp {
     /// How long ago `earlier` was; zero when it lies in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(at: SystemTime) -> Self {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX).min(LATEST_PRINTABLE_MILLIS))
     }
 }
 

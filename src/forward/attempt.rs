@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::backoff;
 use super::breaker::{Breaker, BreakerRule};
 use super::clock::Now;
-use super::observer::TryOutcome;
+use super::observer::{Followed, TryOutcome};
 use crate::config::Effective;
 use crate::config::settings::DeliverySettings;
 use crate::domain::catalog::RoutingQueueName;
@@ -29,6 +29,8 @@ pub struct Attempt {
     pub organization: OrganizationId,
     /// What the message holds, in its order.
     pub records: Vec<Leased>,
+    /// Who follows it, if anybody does.
+    pub followed: Option<Box<dyn Followed>>,
 }
 
 /// How a try ended.
@@ -90,16 +92,21 @@ pub enum Failure {
     Panicked,
 }
 
-/// Encodes one record and hands it over, once. `limit` guards against a routing queue that does not bound itself.
+/// Encodes one record and hands it over, once. `limit` guards against a routing queue that does not bound itself. A
+/// `traceparent` that names the try goes out in place of the record's own.
 pub async fn deliver(
-    client: Arc<dyn RoutingQueue>,
+    (client, limit): (Arc<dyn RoutingQueue>, Duration),
     record: StoredRecord,
     effective: Arc<Effective>,
-    limit: Duration,
+    traceparent: Option<String>,
 ) -> Ended {
     let work_stream = effective.catalog.work_stream(&record.organization, &record.work_stream);
     match event::encode(&record, work_stream) {
-        Ok(body) => hand_over(client, Delivery::event(record.receipt, body, &record.trace), limit).await,
+        Ok(body) => {
+            let message = Delivery::event(record.receipt, body, &record.trace);
+            let traceparent = traceparent.or_else(|| message.traceparent.clone());
+            hand_over(client, Delivery { traceparent, ..message }, limit).await
+        }
         Err(damaged) => Ended { result: Err(damaged.into()), seconds: 0.0 },
     }
 }

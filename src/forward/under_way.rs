@@ -117,6 +117,7 @@ mod tests {
             probe: false,
             organization: samples::organization_id(organization),
             records: (0..records).map(leased).collect(),
+            followed: None,
         }
     }
 

@@ -36,7 +36,7 @@ pub fn accepted(accepted: &Accepted, public_base: &str) -> HttpResponse {
         catalog_generation: u64,
     }
     let body = match accepted {
-        Accepted::Stored { receipt, catalog_generation } => Body {
+        Accepted::Stored { receipt, catalog_generation, .. } => Body {
             receipt_id: Some(receipt.id()),
             status: "accepted",
             duplicate: receipt.repeat().is_some(),

@@ -39,6 +39,11 @@ impl Budget {
         Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0), held_by: DashMap::new() })
     }
 
+    /// How many bytes may be held.
+    pub const fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// How many bytes are held.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)

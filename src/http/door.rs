@@ -9,6 +9,7 @@ use actix_web::http::header;
 
 use super::body::{BodyLimits, Budget};
 use super::caller::{Gate, GateParts, Visit};
+use super::followed;
 use super::keys::JwksService;
 use super::limits::Limits;
 use super::problem::{Code, Problem};
@@ -93,7 +94,11 @@ impl Door {
                 "Send the same request again in a moment; repeating is safe.",
             ));
         }
-        self.gate.admit(request, &self.limits, any_of)
+        let visit = self.gate.admit(request, &self.limits, any_of)?;
+        if self.metrics.tracer().is_some() {
+            followed::let_in(request);
+        }
+        Ok(visit)
     }
 
     /// The refusal of a stranger who asks before sending the body of an operation that takes one, counted and with what

@@ -101,8 +101,8 @@ fn quota(rate: RateLimit) -> Quota {
     Quota::per_minute(rate.requests_per_minute).allow_burst(rate.burst)
 }
 
-/// An IPv6 subscriber has a whole /56; an IPv4 address stands for itself.
-fn neighbourhood(peer: IpAddr) -> IpAddr {
+/// Whom an address is counted as: an IPv6 subscriber has a whole /56; an IPv4 address stands for itself.
+pub fn neighbourhood(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,
         IpAddr::V6(address) => match address.to_ipv4_mapped() {

@@ -2,7 +2,8 @@
 //!
 //! This page has all routes. Around every request, outermost first:
 //!
-//! 1. [`peers`] and [`transport`]: a place among the connections; deadlines for heads; framework errors as JSON
+//! 1. [`peers`], [`transport`] and [`framing`]: a place among the connections; deadlines for heads; framework errors as
+//!    JSON; bounds on what the parser has none for
 //! 2. [`frame`]: the head is checked, common headers, one log line
 //! 3. the route and its method: 404 and 405 come before anything is asked of a credential
 //! 4. [`caller`]: the credential, from cached snapshots, before a byte of the body is read
@@ -17,7 +18,9 @@ pub mod answer;
 pub mod body;
 pub mod caller;
 pub mod door;
+mod followed;
 pub mod frame;
+pub mod framing;
 pub mod head;
 pub mod keys;
 pub mod limits;
@@ -29,7 +32,9 @@ pub mod receipts;
 pub mod records;
 pub mod request_id;
 pub mod server;
+pub mod socket;
 pub mod subscriptions;
+pub mod tls;
 pub mod transport;
 pub mod work_items;
 
@@ -133,10 +138,15 @@ operations! {
 
 /// What describes the operations, and is not described itself.
 fn descriptions(app: &mut web::ServiceConfig) {
-    app.service(resource("/openapi", "GET").route(web::get().to(openapi::show_page)))
-        .service(resource("/openapi/openapi.json", "GET").route(web::get().to(openapi::describe)))
-        .service(resource("/openapi/connector.json", "GET").route(web::get().to(openapi::connector)))
-        .service(resource("/openapi/connector.zip", "GET").route(web::get().to(openapi::archive)));
+    app.service(resource("/openapi", "GET, HEAD").route(page().to(openapi::show_page)))
+        .service(resource("/openapi/openapi.json", "GET, HEAD").route(page().to(openapi::describe)))
+        .service(resource("/openapi/connector.json", "GET, HEAD").route(page().to(openapi::connector)))
+        .service(resource("/openapi/connector.zip", "GET, HEAD").route(page().to(openapi::archive)));
+}
+
+/// A page is asked for, or asked about.
+fn page() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// Whether a request belongs to an operation that takes a body.

@@ -1,25 +1,32 @@
 //! `RouteRecord` and `ExplainRecord`: what a flow posts, and what would become of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::answer;
 use super::body::{self, Body};
 use super::caller::Visit;
 use super::door::Door;
-use super::frame::remark;
-use super::problem::Problem;
+use super::followed::Followed;
+use super::frame;
+use super::problem::{Code, Problem};
 use crate::domain::access::Permission;
 use crate::domain::admission::{Admission, Verdict, admit, examine};
 use crate::domain::record::RecordCreated;
 use crate::domain::refusal::RefusalCode;
 use crate::domain::rules::RouteTrace;
-use crate::intake::{Accepted, NotAccepted};
+use crate::intake::NotAccepted;
 use crate::store::TraceContext;
+
+/// How long a record waits for the disk. Callers that get no answer at all give up later, and know less: a 503 says that
+/// repeating is safe, which it is, since a record that gets to the disk after all is recognized by its key.
+const DISK_PATIENCE: Duration = Duration::from_secs(8);
 
 /// `POST /api/v1/records` (contract §1, §2).
 pub async fn route(request: HttpRequest, door: web::Data<Door>) -> Result<HttpResponse, Problem> {
@@ -30,13 +37,21 @@ pub async fn route(request: HttpRequest, door: web::Data<Door>) -> Result<HttpRe
     door.limits()
         .take(visit.catalog().organization_for(caller, &event.organization))
         .map_err(|p| p.under(generation))?;
-    let accepted = door
-        .intake()
-        .accept(visit.catalog(), caller, event, trace_context(request.headers()))
-        .await
+    let mut trace = trace_context(request.headers());
+    let followed = Followed::begin(&request);
+    if let Some(followed) = &followed {
+        trace.traceparent = Some(followed.traceparent());
+    }
+    let organization = event.organization;
+    let accepted = timeout(DISK_PATIENCE, door.intake().accept(visit.catalog(), caller, event, trace)).await;
+    if let (Some(followed), Ok(accepted)) = (followed, &accepted) {
+        followed.ended(&organization, accepted);
+    }
+    let accepted = accepted
+        .map_err(|_stalled| disk_stalled().under(generation))?
         .map_err(|cause| problem(cause).under(generation))?;
     door.metrics().accepted(&accepted);
-    remark(&request, in_words(&accepted));
+    frame::accepted(&request, &accepted);
     Ok(answer::accepted(&accepted, &door.public_base(&request)))
 }
 
@@ -48,16 +63,12 @@ async fn read_event(visit: &Visit, request: &HttpRequest, door: &Door) -> Result
     Ok((event, body))
 }
 
-/// What was accepted, for the log.
-fn in_words(accepted: &Accepted) -> String {
-    match accepted {
-        Accepted::Test { .. } => "test operation".to_owned(),
-        Accepted::Stored { receipt, .. } => match receipt.repeat() {
-            None => format!("receipt {}", receipt.id()),
-            Some(repeat) if repeat.details_differ => format!("repeat of {} with other details", receipt.id()),
-            Some(_) => format!("repeat of {}", receipt.id()),
-        },
-    }
+fn disk_stalled() -> Problem {
+    Problem::new(
+        Code::Overloaded,
+        format!("The disk has not taken the record within {} s.", DISK_PATIENCE.as_secs()),
+        "Send the same record again later; repeating is safe, whether this one gets to the disk or not.",
+    )
 }
 
 fn problem(cause: NotAccepted) -> Problem {

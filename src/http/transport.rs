@@ -7,7 +7,8 @@
 //!   body and the headers that every answer has.
 //! * **Readers who never read.** Behind 128 KiB of pipelined requests the framework wakes itself over and over while an
 //!   answer waits to be sent. A connection that is polled like that without getting a byte out is cut.
-//! * **Fragments.** `#` in a request line is cut off by the URI parser, so it is refused before it gets there.
+//! * **Endless extensions.** What the parser reads without a bound is bounded, and fragments do not get to where they
+//!   would be cut off: [`super::framing`].
 //!
 //! The application tells the connection when a request begins and ends, through [`Connection`].
 
@@ -21,12 +22,13 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::framing::Framing;
 use super::peers::PeerGuard;
 use super::problem::{Code, Problem};
 use super::request_id::RequestId;
+use super::socket::Socket;
 
 /// How long the parts of a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -57,21 +59,18 @@ pub struct Connection {
     phase: Cell<Phase>,
     deadline: Cell<Instant>,
     request_began: Cell<Instant>,
-    line_bytes: Cell<usize>,
-    line_complete: Cell<bool>,
+    framing: RefCell<Framing>,
     used: Cell<bool>,
 }
 
 impl Connection {
-    fn new(deadlines: Deadlines) -> Self {
-        let now = Instant::now();
+    fn new(deadlines: Deadlines, connected: Instant) -> Self {
         Self {
             deadlines,
             phase: Cell::new(Phase::Idle),
-            deadline: Cell::new(now + deadlines.first_head),
-            request_began: Cell::new(now),
-            line_bytes: Cell::new(0),
-            line_complete: Cell::new(false),
+            deadline: Cell::new(connected + deadlines.first_head),
+            request_began: Cell::new(connected),
+            framing: RefCell::default(),
             used: Cell::new(false),
         }
     }
@@ -90,52 +89,45 @@ impl Connection {
     /// The answer is on its way: the next head may come.
     pub fn request_ends(&self) {
         let now = Instant::now();
-        self.phase.set(Phase::Idle);
-        self.deadline.set(now + self.deadlines.idle);
+        // A part of the next head may have come already, behind the request that ends.
+        let inside = self.framing.borrow().is_inside_a_head();
+        let (phase, within) =
+            if inside { (Phase::Head, self.deadlines.request) } else { (Phase::Idle, self.deadlines.idle) };
+        self.phase.set(phase);
+        self.deadline.set(now + within);
         self.request_began.set(now);
-        self.line_bytes.set(0);
-        self.line_complete.set(false);
     }
 
-    /// Bytes came in. Answers false when they hold a request line that must not reach the parser.
-    fn received(&self, bytes: &[u8]) -> bool {
-        if self.phase.get() == Phase::Application {
-            return true;
-        }
+    /// Nothing follows but the end, for which the peer gets this long.
+    fn ends_within(&self, grace: Duration) {
+        self.phase.set(Phase::Idle);
+        self.deadline.set(Instant::now() + grace);
+    }
+
+    /// Bytes came in. Those that are over a bound are made unreadable.
+    fn received(&self, bytes: &mut [u8]) {
+        self.framing.borrow_mut().advance(bytes);
         if self.phase.get() == Phase::Idle {
             let now = Instant::now();
             self.phase.set(Phase::Head);
             self.request_began.set(now);
             self.deadline.set(self.deadline.get().min(now + self.deadlines.request));
         }
-        if self.line_complete.get() {
-            return true;
-        }
-        // Empty lines before a request line are allowed and skipped by the parser (RFC 9112 §2.2).
-        let bytes = if self.line_bytes.get() == 0 { bytes.trim_ascii_start() } else { bytes };
-        let line = match bytes.iter().position(|&byte| byte == b'\n') {
-            Some(end) => {
-                self.line_complete.set(true);
-                bytes.get(..end).unwrap_or_default()
-            }
-            None => bytes,
-        };
-        self.line_bytes.set(self.line_bytes.get() + line.len());
-        !line.contains(&b'#')
     }
 }
 
 /// Longest request line that is answered with 400 when it does not parse; a longer one is 414.
 const LONGEST_LINE_BYTES: usize = 8 * 1_024;
 
-/// A TCP connection with deadlines, whose bare framework errors leave as JSON.
+/// A connection with deadlines, whose bare framework errors leave as JSON.
 pub struct GuardedStream {
-    io: TcpStream,
+    io: Socket,
     connection: Rc<Connection>,
     timer: RefCell<Pin<Box<Sleep>>>,
     /// Bytes that replace what the framework wrote and have not left yet.
     replaced: BytesMut,
     ended: bool,
+    closing: bool,
     /// How often in a row nothing could be written.
     blocked_writes: u32,
     _peer: PeerGuard,
@@ -145,12 +137,25 @@ pub struct GuardedStream {
 /// at most; only one that floods without reading comes near this.
 const MAX_BLOCKED_WRITES: u32 = 1_000;
 
+/// How long the last bytes of a connection, and the word that it ends, may take to leave.
+const CLOSING: Duration = Duration::from_secs(1);
+
 impl GuardedStream {
-    /// Takes over a fresh connection; its place among its peer's connections is freed when it goes.
-    pub fn new(io: TcpStream, deadlines: Deadlines, peer: PeerGuard) -> Self {
-        let connection = Rc::new(Connection::new(deadlines));
+    /// Takes over a connection, whose first head is timed from when it `connected`; its place among its peer's connections
+    /// is freed when it goes.
+    pub fn new(io: Socket, deadlines: Deadlines, connected: Instant, peer: PeerGuard) -> Self {
+        let connection = Rc::new(Connection::new(deadlines, connected));
         let timer = RefCell::new(Box::pin(tokio::time::sleep_until(connection.deadline.get())));
-        Self { io, connection, timer, replaced: BytesMut::new(), ended: false, blocked_writes: 0, _peer: peer }
+        Self {
+            io,
+            connection,
+            timer,
+            replaced: BytesMut::new(),
+            ended: false,
+            closing: false,
+            blocked_writes: 0,
+            _peer: peer,
+        }
     }
 
     /// The side that the application sees.
@@ -182,11 +187,11 @@ impl GuardedStream {
     }
 
     /// Answers a request that never reached the application, and reads no more.
-    fn refuse(&mut self, problem: Problem) {
-        let answer = raw_answer(problem);
-        // Best effort: the peer may be gone, and there is nobody else to tell.
-        let _written = self.io.try_write(&answer);
+    fn refuse(&mut self, cx: &mut Context<'_>, problem: Problem) {
+        self.replaced.extend_from_slice(&raw_answer(problem));
         self.ended = true;
+        // What does not leave now does before the connection ends. The peer may be gone, and there is nobody else to tell.
+        let _sent = self.poll_replaced(cx);
     }
 
     /// Writes to the socket: the one way out. A reader who does not read holds the connection no longer than one who does
@@ -197,6 +202,11 @@ impl GuardedStream {
             self.blocked_writes = 0;
             return outcome;
         }
+        self.blocked(cx)
+    }
+
+    /// Bytes wait to leave: they do so until the deadline, and only so often.
+    fn blocked<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         self.blocked_writes += 1;
         if self.blocked_writes > MAX_BLOCKED_WRITES || self.timed_out(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -227,14 +237,9 @@ impl AsyncRead for GuardedStream {
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
-                let received = buf.filled().get(before..).unwrap_or_default();
-                if !received.is_empty() && !self.connection.received(received) {
-                    buf.set_filled(before);
-                    self.refuse(Problem::new(
-                        Code::BadRequest,
-                        "The request line holds a `#`; a fragment is never sent to a server.",
-                        "Send the path and query only.",
-                    ));
+                let received = buf.filled_mut().get_mut(before..).unwrap_or_default();
+                if !received.is_empty() {
+                    self.connection.received(received);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -242,7 +247,7 @@ impl AsyncRead for GuardedStream {
             Poll::Pending if self.timed_out(cx) => {
                 // A connection that has been used and is merely idle closes without a word.
                 if self.connection.phase.get() == Phase::Head || !self.connection.used.get() {
-                    self.refuse(head_too_slow());
+                    self.refuse(cx, head_too_slow());
                 }
                 self.ended = true;
                 Poll::Ready(Ok(()))
@@ -264,8 +269,7 @@ impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_replaced(cx))?;
         if let Some(bare) = find_bare_answer(buf) {
-            let line_bytes = self.connection.line_bytes.get();
-            let answer = bare.replacement(line_bytes);
+            let answer = bare.replacement(&self.connection.framing.borrow());
             self.replaced.extend_from_slice(buf.get(..bare.start).unwrap_or_default());
             self.replaced.extend_from_slice(&answer);
             let rest = buf.get(bare.end..).unwrap_or_default();
@@ -280,13 +284,20 @@ impl AsyncWrite for GuardedStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_replaced(cx))?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        // TLS takes bytes that the socket does not take yet, so that a reader who does not read shows here.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_ready() { flushed } else { self.blocked(cx) }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closing {
+            self.closing = true;
+            self.connection.ends_within(CLOSING);
+        }
         // Bytes that cannot be sent any more do not keep the connection from ending.
         let _sent = ready!(self.poll_replaced(cx));
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let ended = Pin::new(&mut self.io).poll_shutdown(cx);
+        if ended.is_ready() { ended } else { self.blocked(cx) }
     }
 }
 
@@ -300,9 +311,9 @@ struct BareAnswer {
 
 impl BareAnswer {
     /// The same answer with a body.
-    fn replacement(&self, line_bytes: usize) -> Vec<u8> {
+    fn replacement(&self, framing: &Framing) -> Vec<u8> {
         let problem = match self.status {
-            _ if line_bytes > LONGEST_LINE_BYTES => Problem::new(
+            _ if framing.request_line_bytes() > LONGEST_LINE_BYTES => Problem::new(
                 Code::UriTooLong,
                 "The path and query are too long.",
                 "Send the record in the body; no operation needs a long query.",
@@ -314,6 +325,11 @@ impl BareAnswer {
                 "Send at most 96 header fields and 16 KiB in all.",
             ),
             413 => Problem::new(Code::BodyTooLarge, "The body is too large.", "Send a smaller record."),
+            _ if framing.has_fragment() => Problem::new(
+                Code::BadRequest,
+                "The request line holds a `#`; a fragment is never sent to a server.",
+                "Send the path and query only.",
+            ),
             _ => Problem::new(
                 Code::BadRequest,
                 "The request is not valid HTTP/1.1: its request line, a header field or its body's framing is malformed.",
@@ -332,7 +348,9 @@ fn find_bare_answer(buf: &[u8]) -> Option<BareAnswer> {
     let tail_start = buf.len().saturating_sub(512);
     let tail = buf.get(tail_start..)?;
     let mark = tail.windows(MARK.len()).rposition(|window| window == MARK)?;
-    let head_start = tail.get(..mark)?.windows(9).rposition(|window| window == b"HTTP/1.1 ")?;
+    // The framework answers in the version of the request before, which may be 1.0.
+    let is_start = |window: &[u8]| matches!(window, b"HTTP/1.1 " | b"HTTP/1.0 ");
+    let head_start = tail.get(..mark)?.windows(9).rposition(is_start)?;
     let status = tail.get(head_start + 9..head_start + 12)?;
     let status: u16 = std::str::from_utf8(status).ok()?.parse().ok()?;
     let after = tail.get(mark..)?;
@@ -368,6 +386,8 @@ mod tests {
     fn bare_answers_are_found_and_nothing_else() {
         let bare = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: x\r\n\r\n";
         assert_eq!(find_bare_answer(bare), Some(BareAnswer { start: 0, end: bare.len(), status: 400 }));
+        let old = b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+        assert_eq!(find_bare_answer(old), Some(BareAnswer { start: 0, end: old.len(), status: 400 }));
         let ours = b"HTTP/1.1 202 Accepted\r\ncontent-length: 12\r\n\r\n{\"a\":\"HTTP\"}";
         assert_eq!(find_bare_answer(ours), None);
         let both = [&ours[..], &bare[..]].concat();
@@ -379,12 +399,17 @@ mod tests {
     #[test]
     fn the_replacement_is_a_whole_json_answer() {
         let bare = BareAnswer { start: 0, end: 0, status: 431 };
-        let answer = String::from_utf8(bare.replacement(10)).expect("text");
+        let framing_of = |line: &str| {
+            let mut framing = Framing::default();
+            framing.advance(&mut line.as_bytes().to_vec());
+            framing
+        };
+        let answer = String::from_utf8(bare.replacement(&framing_of("GET / HTTP/1.1"))).expect("text");
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
         assert_eq!(body["code"], "head-too-large");
-        let long_line = String::from_utf8(bare.replacement(70_000)).expect("text");
+        let long_line = String::from_utf8(bare.replacement(&framing_of(&"a".repeat(70_000)))).expect("text");
         assert!(long_line.starts_with("HTTP/1.1 414 "), "{long_line}");
     }
 }

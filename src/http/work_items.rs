@@ -10,11 +10,12 @@ use super::caller::Visit;
 use super::door::Door;
 use super::problem::{Code, Problem};
 use crate::domain::access::Permission;
+use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::{Guid, QueueName, ReceiptId};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::routing_queue::pull::{Holder, LeaseCall, PullError};
-use crate::store::{DeliveryState, LeaseToken};
+use crate::store::{DeliveryState, LeaseToken, ReceiptStatus};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -95,7 +96,8 @@ pub async fn revive(
     let visit = door.admit(&request, &[Permission::WorkHandle])?;
     let receipt = ReceiptId::parse(&path).map_err(|_| problem(PullError::NotFound))?;
     door.pull().revive(visit.caller(), receipt, Timestamp::now()).await.map_err(problem)?;
-    standing(&visit, &door, receipt, None).await
+    let status = status_of(&door, receipt).await?;
+    Ok(standing(&visit, receipt, &status, None))
 }
 
 /// How a consumer ends its lease.
@@ -116,16 +118,21 @@ async fn end_lease(request: &HttpRequest, id: &str, door: &Door, end: LeaseEnd) 
         LeaseEnd::Waiting => pull.wait(visit.effective(), holder, now).await.map(Some),
     }
     .map_err(problem)?;
-    standing(&visit, door, holder.receipt, closes_at).await
+    let status = status_of(door, holder.receipt).await?;
+    if matches!(end, LeaseEnd::Completed) {
+        let age = now.since(status.summary.accepted_at);
+        door.metrics().records_delivered(RoutingQueueName::pull().as_str(), &mut std::iter::once(age));
+    }
+    Ok(standing(&visit, holder.receipt, &status, closes_at))
 }
 
 /// Where a work item stands now.
-async fn standing(
-    visit: &Visit,
-    door: &Door,
-    id: ReceiptId,
-    closes_at: Option<Timestamp>,
-) -> Result<HttpResponse, Problem> {
+async fn status_of(door: &Door, id: ReceiptId) -> Result<ReceiptStatus, Problem> {
+    door.store().receipt(id).await?.ok_or_else(|| problem(PullError::NotFound))
+}
+
+/// The answer that says where a work item stands.
+fn standing(visit: &Visit, id: ReceiptId, status: &ReceiptStatus, closes_at: Option<Timestamp>) -> HttpResponse {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Body {
@@ -135,9 +142,8 @@ async fn standing(
         closes_at: Option<Timestamp>,
         catalog_generation: u64,
     }
-    let status = door.store().receipt(id).await?.ok_or_else(|| problem(PullError::NotFound))?;
     let body = Body { id, state: status.state, closes_at, catalog_generation: visit.catalog().generation() };
-    Ok(answer::json(StatusCode::OK, &body))
+    answer::json(StatusCode::OK, &body)
 }
 
 /// Who shows which token for which work item.

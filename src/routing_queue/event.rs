@@ -19,10 +19,15 @@ use serde_json::value::RawValue;
 
 use crate::domain::catalog::{Catalog, DistributionMode, Presence, WorkStream};
 use crate::domain::ids::{OrganizationId, WorkStreamId};
+use crate::domain::time::Timestamp;
+use crate::routing_queue::{Content, Delivery};
 use crate::store::StoredRecord;
 
 /// The `type` of every event.
 pub const EVENT_TYPE: &str = "streamgate.record.created.v1";
+
+/// The `type` of a test event, which stands for no record. Receivers take it and do nothing.
+pub const TEST_EVENT_TYPE: &str = "streamgate.test.v1";
 
 /// The media type of an event in structured mode.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
@@ -151,6 +156,27 @@ fn print(event: &mut Vec<u8>, what: fmt::Arguments<'_>) -> Result<(), NotEncodab
     event.write_fmt(what).map_err(|fault| NotEncodable(serde_json::Error::io(fault)))
 }
 
+/// A test event, ready to be delivered: alone, or as a batch of one for whoever takes batches. Each has an ID of its own.
+///
+/// # Errors
+/// When the operating system gives no random bits.
+pub fn test_delivery(as_batch: bool) -> Result<Delivery, getrandom::Error> {
+    let mut bits = [0_u8; 16];
+    getrandom::fill(&mut bits)?;
+    let id = format!("test_{:032x}", u128::from_be_bytes(bits));
+    let event = serde_json::json!({
+        "specversion": "1.0",
+        "id": id,
+        "type": TEST_EVENT_TYPE,
+        "source": "/streamgate/doctor",
+        "time": Timestamp::now(),
+        "datacontenttype": "application/json",
+        "data": { "test": true, "message": "A test by `streamgate doctor`. It stands for no record; nothing has to be done." },
+    });
+    let (content, body) = if as_batch { (Content::Batch, serde_json::json!([event])) } else { (Content::Event, event) };
+    Ok(Delivery { id, content, body: body.to_string().into(), traceparent: None, client_tracking_id: None })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +245,18 @@ mod tests {
             assert!(Encoder::default().write(&record, &catalog, &mut events).is_err(), "{damaged:?}");
             assert_eq!(events, b"[", "nothing is left of it");
         }
+    }
+
+    #[test]
+    fn a_test_event_is_told_from_every_record() {
+        let (one, batch) = (test_delivery(false).unwrap(), test_delivery(true).unwrap());
+        let event: serde_json::Value = serde_json::from_slice(&one.body).unwrap();
+        assert_eq!((&event["type"], &event["data"]["test"]), (&TEST_EVENT_TYPE.into(), &true.into()));
+        assert_ne!(TEST_EVENT_TYPE, EVENT_TYPE);
+        assert_eq!(event["id"], one.id.as_str());
+        assert_ne!(one.id, batch.id);
+        let events: Vec<serde_json::Value> = serde_json::from_slice(&batch.body).unwrap();
+        assert_eq!((batch.content, events.len()), (Content::Batch, 1));
     }
 
     #[test]

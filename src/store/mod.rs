@@ -20,6 +20,7 @@
 pub mod bench;
 pub mod catalog;
 pub mod lease;
+pub mod observer;
 pub mod receipt;
 pub mod receipt_id;
 pub mod selection;
@@ -29,7 +30,9 @@ pub mod subscriptions;
 #[cfg(test)]
 pub mod contract;
 
-use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, ready};
 
 pub use self::lease::{
     Lane, LaneBacklog, LaneId, LeaseRequest, LeaseToken, Leased, Leases, Outcome, Settled, Settlement,
@@ -91,6 +94,15 @@ pub trait Store: Send + Sync + 'static {
     /// Figures for metrics and health. Cheap: answered from memory.
     fn stats(&self) -> Stats;
 
+    /// The oldest pending record of each lane that has any: untried, on lease or waiting for the next try. A few look-ups by
+    /// key for each such lane, whatever is pending in it, and none of them in the writer's way.
+    fn oldest_pending(&self) -> BoxFuture<'_, Result<Vec<OldestPending>, StoreError>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
+    /// Tells this observer what happens from now on. The first one counts.
+    fn observed_by(&self, _observer: Arc<dyn observer::StoreObserver>) {}
+
     /// Finishes what was begun, and closes. Later calls answer [`StoreError::Unavailable`].
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -108,8 +120,25 @@ pub struct Stats {
     pub high_water_mark: u64,
     /// Bytes still free for records above the reserve, on the disk and inside the store.
     pub free_bytes_above_reserve: u64,
+    /// Free bytes on the disk, as last looked at.
+    pub disk_free_bytes: u64,
+    /// Free bytes on the disk that records never use.
+    pub disk_reserve_bytes: u64,
+    /// Records that wait for the disk.
+    pub waiting_appends: usize,
+    /// Records that may.
+    pub max_waiting_appends: usize,
     /// Why nothing can be accepted, if so.
     pub refusing: Option<Refusing>,
+}
+
+/// The oldest pending record of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldestPending {
+    /// The lane.
+    pub lane: LaneId,
+    /// When the record was accepted.
+    pub accepted_at: Timestamp,
 }
 
 /// Why a store accepts nothing at the moment.
@@ -152,6 +181,14 @@ pub enum StoreError {
     /// What was read is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The record was lost to damage, and that was written down when the store was recovered.
+    #[error("the record was lost to damage ({why}), as was written down on {at}")]
+    Lost {
+        /// When the loss was written down.
+        at: Timestamp,
+        /// What had become of the record.
+        why: String,
+    },
     /// The engine failed in a way that leaves the store usable.
     #[error("the store could not answer: {0}")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -38,6 +38,8 @@ pub struct Receipt {
     id: ReceiptId,
     repeat: Option<Repeat>,
     lane: LaneId,
+    /// How many new records the commit held that this one went with.
+    commit_records: u32,
 }
 
 /// A record that has arrived, as much of it as says whom it concerns.
@@ -61,7 +63,18 @@ pub struct Repeat {
 impl Receipt {
     /// For engines, after their commit.
     pub(in crate::store) const fn committed(id: ReceiptId, lane: LaneId, repeat: Option<Repeat>) -> Self {
-        Self { id, repeat, lane }
+        Self { id, repeat, lane, commit_records: 1 }
+    }
+
+    /// For engines that commit several records at once.
+    #[must_use]
+    pub(in crate::store) const fn together_with(self, commit_records: u32) -> Self {
+        Self { commit_records, ..self }
+    }
+
+    /// How many new records the commit held that made this receipt true.
+    pub const fn commit_records(&self) -> u32 {
+        self.commit_records
     }
 
     /// What the caller gets.

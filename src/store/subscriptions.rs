@@ -71,6 +71,13 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     /// When it cannot be read.
     fn oldest_pending(&self) -> Result<Option<u64>, StoreError>;
 
+    /// How much is pending and how much was given up, each counted up to `most`, and when the oldest of what is pending
+    /// was put down.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn summary(&self, most: usize) -> Result<Summary, StoreError>;
+
     /// What a subscriber is to be told by now, in the order in which it is due, at most so much.
     ///
     /// # Errors
@@ -206,6 +213,17 @@ pub struct Standing {
     pub last_delivered_at: Option<Timestamp>,
     /// Why the latest try that failed did, if something is pending or was given up.
     pub last_error: Option<String>,
+}
+
+/// How all subscriptions together stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Notices to be told.
+    pub pending: u64,
+    /// Notices that were given up.
+    pub dead_lettered: u64,
+    /// When the oldest one to be told was put down.
+    pub oldest_pending_at: Option<Timestamp>,
 }
 
 /// A record that somebody has to be told of.

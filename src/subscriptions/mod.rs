@@ -31,7 +31,7 @@ use crate::domain::access::Caller;
 use crate::domain::ids::{OrganizationId, QueueName, SubscriptionId, WorkStreamId};
 use crate::domain::time::Timestamp;
 use crate::forward::Nudge;
-use crate::store::subscriptions::{DeadNotice, Ended, Standing, Subscription, SubscriptionStore, Wish};
+use crate::store::subscriptions::{DeadNotice, Ended, Standing, Subscription, SubscriptionStore, Summary, Wish};
 use crate::store::{Store, StoreError};
 
 /// So many subscriptions that have ended are remembered for each organization, besides those with dead letters.
@@ -278,6 +278,15 @@ impl Subscriptions {
             return 0;
         }
         self.records.stats().high_water_mark.saturating_sub(self.seen.load(Ordering::Relaxed))
+    }
+
+    /// How all subscriptions together stand, each count up to `most`.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub async fn summary(self: &Arc<Self>, most: usize) -> Result<Summary, StoreError> {
+        let own = Arc::clone(self);
+        on_a_thread(move || own.kept.summary(most)).await
     }
 
     /// The subscriptions of the caller's organizations, or of this one of them, in the order in which they were made, and

@@ -13,11 +13,16 @@ use crate::support::process::Process;
 use crate::support::raw::{Connection, exchange, request};
 use crate::support::records::{INCIDENT, ORGANIZATION_ID, WORK_STREAM_ID, nth_incident};
 
-fn streamgate() -> Command {
+pub(crate) fn streamgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamgate"));
-    for name in
-        ["STREAMGATE_CONFIG", "STREAMGATE_DATA_DIR", "STREAMGATE_URL", "STREAMGATE_ADMIN_URL", "STREAMGATE_API_KEY"]
-    {
+    for name in [
+        "STREAMGATE_CONFIG",
+        "STREAMGATE_DATA_DIR",
+        "STREAMGATE_URL",
+        "STREAMGATE_ADMIN_URL",
+        "STREAMGATE_API_KEY",
+        "STREAMGATE_CA",
+    ] {
         command.env_remove(name);
     }
     command
@@ -33,10 +38,20 @@ pub(crate) fn json(output: &Output) -> serde_json::Value {
 
 /// A command against a running gateway.
 pub(crate) fn against(gateway: &TestGateway, arguments: &[&str]) -> Output {
+    against_with(&[gateway.public, gateway.admin].map(|address| format!("http://{address}")), &[], arguments)
+}
+
+/// A command against the public and the second listener at these addresses, with these variables.
+pub(crate) fn against_with(
+    [url, admin_url]: &[String; 2],
+    variables: &[(&str, &std::path::Path)],
+    arguments: &[&str],
+) -> Output {
     let (command, rest) = arguments.split_first().expect("a command");
     streamgate()
+        .envs(variables.iter().copied())
         .arg(command)
-        .args(["--url", &format!("http://{}", gateway.public), "--admin-url", &format!("http://{}", gateway.admin)])
+        .args(["--url", url, "--admin-url", admin_url])
         .args(["--key", KEY])
         .args(rest)
         .output()

@@ -231,6 +231,39 @@ fn the_gateway_serves_its_description_and_each_organization_s_package() {
 }
 
 #[test]
+fn pages_can_be_asked_about_without_being_sent() {
+    use std::io::{Read as _, Write as _};
+    let gateway = TestGateway::start();
+    let whole = |method: &str, path: &str| {
+        let mut stream = std::net::TcpStream::connect(gateway.public).expect("connected");
+        let bytes = format!("{method} {path} HTTP/1.1\r\nHost: g\r\nX-Api-Key: {KEY}\r\nConnection: close\r\n\r\n");
+        stream.write_all(bytes.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        let body = answer.split_off(head_end);
+        let head = String::from_utf8(answer).expect("text");
+        let varies = |line: &&str| !line.starts_with("x-request-id") && !line.starts_with("date");
+        let (status, fields) = head.split_once("\r\n").expect("a status line");
+        let fields: std::collections::BTreeSet<String> = fields.lines().filter(varies).map(str::to_owned).collect();
+        (status.to_owned(), fields, body)
+    };
+    for path in [
+        "/openapi",
+        "/openapi/openapi.json",
+        "/openapi/connector.json?organization=contoso",
+        "/openapi/connector.zip?organization=contoso",
+    ] {
+        let (status, asked, nothing) = whole("HEAD", path);
+        let (_, got, page) = whole("GET", path);
+        assert_eq!(status, "HTTP/1.1 200 OK", "{path}");
+        assert_eq!(asked, got, "{path}");
+        assert!(nothing.is_empty() && !page.is_empty(), "{path}");
+    }
+    assert_eq!(whole("HEAD", "/api/v1/organizations").0, "HTTP/1.1 405 Method Not Allowed");
+}
+
+#[test]
 fn the_package_has_the_host_that_the_configuration_gives_an_organization() {
     let gateway = TestGateway::start_with(&Setup::with("public_host = \"{organization}-public.gateway.example.com\""));
     let package = gateway.call("GET", "/openapi/connector.json?organization=contoso", KEY, b"").json();

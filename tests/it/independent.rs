@@ -13,10 +13,10 @@ fn project() -> &'static Path {
 }
 
 /// A Python that has the packages of `tests/connector/requirements.txt`. On CI there must be one.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let named = std::env::var_os("STREAMGATE_PYTHON").map(PathBuf::from);
     let python = named.unwrap_or_else(|| project().join("target/connector-venv/bin/python"));
-    let imports = "import bravado, openapi_spec_validator, swagger_spec_validator";
+    let imports = "import bravado, openapi_spec_validator, prometheus_client, swagger_spec_validator";
     let tried = Command::new(&python).args(["-c", imports]).output();
     if tried.as_ref().is_ok_and(|output| output.status.success()) {
         return Some(python);
@@ -30,7 +30,7 @@ fn python() -> Option<PathBuf> {
 }
 
 /// Runs one of the scripts, which must succeed; its output.
-fn run(python: &Path, script: &str, arguments: &[&Path]) -> String {
+pub(crate) fn run(python: &Path, script: &str, arguments: &[&Path]) -> String {
     let mut command = Command::new(python);
     command.arg(project().join("tests/connector").join(script)).args(arguments);
     let output = command.output().expect("Python runs");

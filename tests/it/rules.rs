@@ -81,7 +81,7 @@ fn gateway_with(usual: Setup) -> TestGateway {
         let text = if name == "contoso.toml" { organization() } else { text };
         (name, text)
     });
-    TestGateway::start_with(&Setup { organizations: organizations.collect(), process: usual.process })
+    TestGateway::start_with(&Setup { organizations: organizations.collect(), ..usual })
 }
 
 fn receipt(gateway: &TestGateway, id: &str) -> Value {

@@ -9,18 +9,24 @@ mod organization;
 mod process;
 mod routing_queue;
 mod rules;
+mod telemetry;
+mod tls;
 mod work_stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::routing_queue::Drafts;
+use super::identity::Identities;
 use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
 use super::secret;
-use super::settings::{CredentialSettings, DeliverySettings, Process, PublicHost, RoutingQueues, SubscriptionSettings};
+use super::settings::{
+    CredentialSettings, DeliverySettings, Process, PublicHost, PublicScheme, RoutingQueues, SubscriptionSettings,
+};
 use super::source::{Place, SourceFile};
 use super::stored::{ApiKeyRequest, Document, Layers, Stored};
 use crate::domain::access::Caller;
@@ -52,16 +58,18 @@ pub(super) struct Checked {
     pub(super) routing_queues: RoutingQueues,
     pub(super) delivery: DeliverySettings,
     pub(super) subscriptions: SubscriptionSettings,
+    pub(super) identities: Identities,
     /// Files that hold secrets, to be looked at again.
     pub(super) secret_files: Vec<PathBuf>,
 }
 
 /// Checks everything; faults and warnings go into the report of the tables.
 pub(super) fn check(input: &Input<'_>) -> Checked {
-    let process = process::process(&input.main, input.overrides);
+    let mut process = process::process(&input.main, input.overrides);
     let delivery = process::delivery(&input.main);
     let subscriptions = routing_queue::subscriptions(&input.main);
     let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
+    let otlp = telemetry::otlp(&input.main, &process.data_dir);
     let surroundings = Surroundings {
         routing_queues: input.main_was_read.then(|| drafts.keys().cloned().collect()),
         rate_limit: process.limits.default_rate_limit,
@@ -100,14 +108,29 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     credentials.stored_api_keys = stored.api_keys.values().map(|key| key.settings.clone()).collect();
     if input.main_was_read {
         refuse_open_door(&input.main, &process);
+        warn_of_the_clear(&input.main, &process);
     }
-    let (routing_queues, secret_files) = with_secrets(drafts, input);
+    let (identities, identity_files) = tls::identities(&input.main, input.outside.environment);
+    let (routing_queues, mut secret_files) = with_secrets(drafts, input);
+    secret_files.extend(identity_files);
+    secret_files.extend(otlp.iter().flat_map(|draft| &draft.headers).filter_map(|(_, source)| source.place.file()));
+    process.otlp = otlp.map(|draft| draft.with_secrets(input));
     let layers = Layers {
         stored: Arc::new(stored.clone()),
         provisioned: Arc::new(provisioned),
         surroundings: Arc::new(surroundings),
     };
-    Checked { process, organizations, layers, credentials, routing_queues, delivery, subscriptions, secret_files }
+    Checked {
+        process,
+        organizations,
+        layers,
+        credentials,
+        routing_queues,
+        delivery,
+        subscriptions,
+        identities,
+        secret_files,
+    }
 }
 
 /// What the store holds. Without knowing where the store is, nothing: the reading has faults then anyway.
@@ -145,6 +168,26 @@ fn refuse_open_door(main: &Table<'_>, process: &Process) {
             let hint = "run `streamgate keys new` and put what it prints here, or listen on 127.0.0.1";
             main.place_of(key).hinted(message, hint);
         }
+    }
+}
+
+/// Other machines can connect, and what they send, keys included, can be read on its way. Or callers are told the wrong
+/// scheme.
+fn warn_of_the_clear(main: &Table<'_>, process: &Process) {
+    let is_reachable = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+    if is_reachable(process.listen) && !process.tls && process.public_scheme == PublicScheme::Http {
+        let message = format!("`listen` is {}, and keys travel to it in the clear", process.listen);
+        let hint = "configure [tls], or say public_scheme = \"https\" where something in front ends TLS";
+        main.place_of("listen").warning(message, hint);
+    }
+    if process.tls && process.public_scheme == PublicScheme::Http {
+        let message =
+            "`public_scheme` is \"http\", but the public listener speaks TLS: the addresses in answers lead nowhere";
+        main.place_of("public_scheme").warning(message, "leave it out, or say \"https\"");
+    }
+    if is_reachable(process.admin_listen) && !process.admin_tls {
+        let message = format!("`admin_listen` is {}, and keys travel to it in the clear", process.admin_listen);
+        main.place_of("admin_listen").warning(message, "configure [admin_tls], or listen on 127.0.0.1");
     }
 }
 

@@ -34,18 +34,23 @@ pub(super) fn process(main: &Table<'_>, overrides: &Overrides) -> Process {
         main.place_of("admin_listen").hinted(message, "give each a port of its own");
     }
     let store = store(main);
+    let tls = main.has("tls");
     Process {
         listen,
         admin_listen,
         public_host: public_host(main),
         public_scheme: main
             .choice("public_scheme", &[("http", PublicScheme::Http), ("https", PublicScheme::Https)])
-            .unwrap_or(PublicScheme::Http),
+            .unwrap_or(if tls { PublicScheme::Https } else { PublicScheme::Http }),
+        tls,
+        admin_tls: main.has("admin_tls"),
         data_dir: overrides.data_dir.clone().unwrap_or_else(|| data_dir(main)),
         retention: retention(main, store.duplicate_window),
         store,
         limits: limits(main),
         log: log(main),
+        // With its secrets, which come last.
+        otlp: None,
     }
 }
 

@@ -15,7 +15,7 @@ use reqwest::Url;
 
 use crate::config::keys;
 use crate::config::raw::{Field, Table};
-use crate::config::secret::{SecretPlace, SecretSource};
+use crate::config::secret::{SecretKind, SecretPlace, SecretSource};
 use crate::config::settings::{BatchSettings, HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::excerpt;
@@ -135,15 +135,22 @@ fn secrets<'a>(table: &Table<'a>, data_dir: &Path) -> Vec<SecretSource<'a>> {
     }
     let previous = secret_source(table, data_dir, ["previous_secret_file", "previous_secret_env"]);
     current
-        .map(|(place, at)| SecretSource { place, at, create, previous: false })
+        .map(|(place, at)| SecretSource { kind: SecretKind::Signing, place, at, create, previous: false })
         .into_iter()
-        .chain(previous.map(|(place, at)| SecretSource { place, at, create: false, previous: true }))
+        .chain(previous.map(|(place, at)| SecretSource {
+            kind: SecretKind::Signing,
+            place,
+            at,
+            create: false,
+            previous: true,
+        }))
         .collect()
 }
 
-fn secret_source<'a>(
+/// Where the secret is that one of two keys names.
+pub(super) fn secret_source<'a>(
     table: &Table<'a>,
-    data_dir: &Path,
+    folder: &Path,
     [file_key, env_key]: [&str; 2],
 ) -> Option<(SecretPlace, crate::config::source::Place<'a>)> {
     let file = table.string(file_key);
@@ -159,7 +166,7 @@ fn secret_source<'a>(
         }
     }
     // Joining an absolute path gives that path.
-    let file = file.map(|field| (SecretPlace::File(data_dir.join(PathBuf::from(field.value))), field.at));
+    let file = file.map(|field| (SecretPlace::File(folder.join(PathBuf::from(field.value))), field.at));
     file.or_else(|| variable.map(|field| (SecretPlace::Variable(field.value.to_owned()), field.at)))
 }
 

@@ -13,11 +13,12 @@ fn with_defaults(text: &str) -> String {
     text.lines().map(|line| if is_setting(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
 }
 
-/// The file with every example spelled out too: `#   key = value` or `#   [[table]]`.
+/// The file with every example spelled out too: `#   key = value`, `#   [table]` or `#   [[table]]`.
 fn with_everything(text: &str) -> String {
     let is_example = |line: &str| {
         let rest = line.strip_prefix("#   ").unwrap_or_default();
-        rest.starts_with("[[") || (rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.contains(" = "))
+        (rest.starts_with('[') && rest.ends_with(']'))
+            || (rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.contains(" = "))
     };
     let lines = with_defaults(text);
     lines.lines().map(|line| if is_example(line) { &line[4..] } else { line }).collect::<Vec<_>>().join("\n")
@@ -26,6 +27,9 @@ fn with_everything(text: &str) -> String {
 /// What a configuration means, all of it, as text.
 fn meaning(main: &str, organization: &str) -> String {
     let files = Files::new(main, &[("contoso.toml", organization)]);
+    for name in ["", "admin-"] {
+        files.write_pair(&format!("tls/{name}certificate.pem"), &format!("tls/{name}private-key.pem"));
+    }
     let overrides = Overrides { read_only: true, ..Overrides::default() };
     let config = files.attempt(&overrides).outcome.unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(config.warnings, []);
@@ -97,12 +101,17 @@ fn every_setting_is_in_the_files() {
     }
     let main: toml::Value = toml::from_str(&with_everything(MANUAL)).expect("TOML");
     let organization: toml::Value = toml::from_str(&with_everything(EXAMPLE_ORGANIZATION)).expect("TOML");
-    let tables: [(&toml::Value, &[&str], keys::Keys); 19] = [
+    let tables: [(&toml::Value, &[&str], keys::Keys); 24] = [
         (&main, &[], keys::PROCESS),
+        (&main, &["tls"], keys::TLS),
+        (&main, &["admin_tls"], keys::ADMIN_TLS),
         (&main, &["store"], keys::STORE),
         (&main, &["retention"], keys::RETENTION),
         (&main, &["limits"], keys::LIMITS),
         (&main, &["log"], keys::LOG),
+        (&main, &["telemetry"], keys::TELEMETRY),
+        (&main, &["telemetry", "otlp"], keys::OTLP),
+        (&main, &["telemetry", "otlp", "headers"], keys::OTLP_HEADER),
         (&main, &["delivery"], keys::DELIVERY),
         (&main, &["subscriptions"], keys::SUBSCRIPTIONS),
         (&main, &["api_keys"], keys::API_KEY),
@@ -130,7 +139,12 @@ fn every_setting_is_in_the_files() {
 fn everything_in_the_files_is_accepted_when_spelled_out() {
     // What cannot stand together: a secret in a file and in the environment.
     let main = with_everything(MANUAL).replace("\nsecret_env = \"LISTENER_SECRET\"", "");
+    // What cannot be meant together: TLS, and callers that are told http.
+    let main = main.replace("public_scheme = \"http\"", "public_scheme = \"https\"");
+    let main = main.replace("\nprivate_key_env = \"STREAMGATE_PRIVATE_KEY\"", "");
+    let main = main.replace("\nprivate_key_env = \"STREAMGATE_ADMIN_PRIVATE_KEY\"", "");
     let main = main.replace("\nprevious_secret_file = \"listener.previous-secret\"", "");
+    let main = main.replace("\nvalue_file = \"otlp.token\"", "").replace("OTLP_TOKEN", "SECRET");
     let main = main.replace("LISTENER_PREVIOUS_SECRET", "SECRET");
     let meant = meaning(&main, &with_everything(EXAMPLE_ORGANIZATION));
     for part in ["contoso-flows", "contoso-entra", "-public.gateway.example.com", "Rs256"] {

@@ -5,8 +5,10 @@ mod live;
 mod manual;
 mod properties;
 mod rules;
+mod tls;
 mod written;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::load::{Attempt, Config, Origin, Outside, Overrides, read_with};
@@ -44,6 +46,24 @@ impl Files {
 
     pub(super) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("written");
+    }
+
+    /// A self-issued certificate for `gateway.example.com`, and its key, readable by its owner only.
+    pub(super) fn write_pair(&self, certificate: &str, key: &str) {
+        self.write_pair_until(certificate, key, 2_999);
+    }
+
+    /// One that expires at the beginning of this year. Answers its PEM.
+    pub(super) fn write_pair_until(&self, certificate: &str, key: &str, year: i32) -> String {
+        let mut parameters = rcgen::CertificateParams::new(vec!["gateway.example.com".to_owned()]).expect("parameters");
+        parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let made = rcgen::KeyPair::generate().expect("a key");
+        let signed = parameters.self_signed(&made).expect("signed");
+        std::fs::create_dir_all(self.path(key).parent().expect("a folder")).expect("a folder");
+        self.write(certificate, &signed.pem());
+        self.write(key, &made.serialize_pem());
+        std::fs::set_permissions(self.path(key), std::fs::Permissions::from_mode(0o600)).expect("private");
+        signed.pem()
     }
 
     pub(super) fn origin(&self) -> Origin {

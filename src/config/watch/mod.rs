@@ -5,11 +5,16 @@
 //! Because not every file system tells (NFS), and because a watched folder may itself be replaced, the thread also looks
 //! at the files by itself twice a second. No change is lost: a reload that overlaps with one is followed by another.
 //!
+//! Writing to a file that is none of the configuration's, such as a log beside `streamgate.toml`, wakes nobody: files are
+//! told apart by name and, since a link may lead to one, by what they are. Whatever makes, removes or renames something
+//! counts, whoever it concerns.
+//!
 //! A file that somebody is still writing is given time; one that stays half-written is a fault, the last good
 //! configuration stays, and the next change heals it. Whoever replaces files by renaming is never seen half-way.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,7 +23,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::config::live::{Live, ReloadOutcome};
-use crate::config::sources::Look;
+use crate::config::sources::{Look, Sources};
 
 /// A burst of changes is over when nothing more happens for this long.
 const QUIET: Duration = Duration::from_millis(50);
@@ -75,6 +80,15 @@ fn start_with(
 struct Signal {
     pending: Mutex<Pending>,
     changed: Condvar,
+    /// What the configuration is made of, as of the last look; nothing is known before the first one.
+    files: Mutex<Option<Files>>,
+}
+
+/// What the configuration is made of.
+#[derive(Debug)]
+struct Files {
+    sources: Sources,
+    look: Look,
 }
 
 /// Bounded: however many events there are, this holds two moments and the files being written in the watched folders.
@@ -93,11 +107,31 @@ impl Signal {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is told about from now on.
+    fn know(&self, sources: &Sources, look: &Look) {
+        let known = Files { sources: sources.clone(), look: look.clone() };
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
+    /// Whether what was written there may be the configuration's.
+    fn concerns(&self, path: &Path) -> bool {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = files.as_ref() else { return true };
+        // What has gone since is looked for: better once too often.
+        files.sources.may_be_called(path.file_name().unwrap_or_default())
+            || std::fs::metadata(path).map_or(true, |metadata| files.look.holds(metadata.dev(), metadata.ino()))
+    }
+
     fn tell(&self, event: notify::Result<notify::Event>) {
+        // Somebody reads, most likely this very gateway; or writes to something else that lies in the same folder.
+        if let Ok(event) = &event
+            && (is_reading(event.kind)
+                || (is_writing(event.kind) && !event.paths.iter().any(|path| self.concerns(path))))
+        {
+            return;
+        }
         let mut pending = self.pending();
         match event {
-            // Somebody reads, most likely this very gateway.
-            Ok(event) if is_reading(event.kind) => return,
             Ok(event) => {
                 for path in event.paths {
                     if matches!(event.kind, EventKind::Modify(ModifyKind::Data(_))) {
@@ -149,6 +183,15 @@ const fn is_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if !matches!(access, AccessKind::Close(AccessMode::Write)))
 }
 
+/// Whether this says no more than that a file was written to, or its permissions changed.
+const fn is_writing(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_))
+            | EventKind::Access(AccessKind::Close(AccessMode::Write))
+    )
+}
+
 /// The operating system's watcher, where there is one.
 fn teller(signal: &Arc<Signal>) -> Option<RecommendedWatcher> {
     let signal = Arc::clone(signal);
@@ -176,6 +219,7 @@ impl Watch {
         loop {
             let sources = self.live.sources();
             let look = sources.look();
+            self.signal.know(&sources, &look);
             if seen.as_ref() != Some(&look) {
                 // Watched before it is read: a change in between is told.
                 self.watch_folders(sources.folders());

@@ -216,3 +216,106 @@ fn reading_is_no_change_and_endless_changes_are_not_waited_for() {
     signal.pending().first = Some(long_ago);
     assert!(signal.pending().settled_at().expect("something happened") <= Instant::now());
 }
+
+/// What is pending after one event about each of these files of the folder.
+fn pending_after(signal: &Signal, folder: &Path, kind: EventKind, name: &str) -> bool {
+    signal.tell(Ok(notify::Event::new(kind).add_path(folder.join(name))));
+    let pending = std::mem::take(&mut *signal.pending());
+    pending.settled_at().is_some()
+}
+
+/// A folder with a configuration, a log beside it, and a link of either kind to an organization.
+fn folder_with_a_log() -> (tempfile::TempDir, Signal) {
+    let folder = tempfile::tempdir().expect("a folder");
+    plain(folder.path());
+    let write = |name: &str| std::fs::write(folder.path().join(name), "").expect("written");
+    for name in ["streamgate.toml", "gateway.log", "records.db-wal", "linked-to.toml", "hard-linked", "a.secret"] {
+        write(name);
+    }
+    let organizations = folder.path().join("organizations");
+    std::os::unix::fs::symlink("../linked-to.toml", organizations.join("linked.toml")).expect("linked");
+    std::fs::hard_link(folder.path().join("hard-linked"), organizations.join("hard.toml")).expect("linked");
+    let organization_files = crate::config::sources::Pattern::parse("organizations/*.toml", folder.path());
+    let sources = Sources {
+        main: Some(folder.path().join("streamgate.toml")),
+        organizations: organization_files.ok(),
+        secrets: vec![folder.path().join("a.secret")],
+    };
+    let signal = Signal::default();
+    signal.know(&sources, &sources.look());
+    (folder, signal)
+}
+
+const WRITINGS: [EventKind; 3] = [
+    EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any)),
+    EventKind::Modify(ModifyKind::Metadata(notify::event::MetadataKind::Any)),
+    EventKind::Access(AccessKind::Close(AccessMode::Write)),
+];
+
+#[test]
+fn writing_to_what_is_no_configuration_wakes_nobody() {
+    let (folder, signal) = folder_with_a_log();
+    for kind in WRITINGS {
+        for name in ["gateway.log", "records.db-wal", "organizations/.contoso.toml.swp"] {
+            std::fs::write(folder.path().join(name), "more").expect("written");
+            assert!(!pending_after(&signal, folder.path(), kind, name), "{kind:?} {name}");
+        }
+    }
+    // Before anything is known, everything counts.
+    assert!(pending_after(&Signal::default(), folder.path(), WRITINGS[0], "gateway.log"));
+}
+
+#[test]
+fn writing_to_the_configuration_counts_under_every_name() {
+    let (folder, signal) = folder_with_a_log();
+    for kind in WRITINGS {
+        for name in [
+            "streamgate.toml",
+            "organizations/contoso.toml",
+            "organizations/not-there-yet.toml",
+            "a.secret",
+            "linked-to.toml",
+            "hard-linked",
+            "organizations",
+            "gone-again",
+        ] {
+            assert!(pending_after(&signal, folder.path(), kind, name), "{kind:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_goes_or_is_renamed_counts() {
+    use notify::event::{CreateKind, RemoveKind, RenameMode};
+    let (folder, signal) = folder_with_a_log();
+    for kind in [
+        EventKind::Create(CreateKind::File),
+        EventKind::Create(CreateKind::Any),
+        EventKind::Remove(RemoveKind::File),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+        EventKind::Modify(ModifyKind::Any),
+        EventKind::Any,
+        EventKind::Other,
+    ] {
+        for name in ["..data", "4913", "gateway.log", "organizations/.contoso.toml.new"] {
+            assert!(pending_after(&signal, folder.path(), kind, name), "{kind:?} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_organization_written_through_a_link_beside_a_busy_log_is_effective() {
+    let mut watched = Watched::new(|folder| {
+        plain(folder);
+        std::fs::rename(folder.join("organizations/contoso.toml"), folder.join("elsewhere")).expect("moved");
+        std::os::unix::fs::symlink("../elsewhere", folder.join("organizations/contoso.toml")).expect("linked");
+    });
+    let mut log = std::fs::File::create(watched.path("gateway.log")).expect("a log");
+    for name in ["second", "third"] {
+        for _ in 0..100 {
+            std::io::Write::write_all(&mut log, b"a line\n").expect("written");
+        }
+        std::fs::write(watched.path("elsewhere"), named(name)).expect("written");
+        watched.until_named(name).await;
+    }
+}

@@ -18,12 +18,16 @@ impl Dispatcher {
     pub(super) fn conclude(&mut self, mut attempt: Attempt, ended: &Ended, now: Now) {
         self.teach(&attempt, ended, now);
         self.parts.observer.tried(attempt.routing_queue.as_str(), ended.counted(), ended.seconds);
+        if let Some(followed) = attempt.followed.take() {
+            let reason = ended.result.as_ref().err().map(ToString::to_string);
+            followed.ended(ended.counted(), reason.as_deref());
+        }
         let outcomes = attempt::outcomes(&attempt.records, &ended.result, &self.effective.delivery, now);
         let given_up = outcomes.iter().any(|outcome| matches!(outcome, Outcome::DeadLettered { .. }));
         if given_up && attempt.records.len() > 1 {
             return self.halve(attempt, ended, now);
         }
-        self.report(&attempt, ended, outcomes.first());
+        self.report(&attempt, ended, outcomes.first(), now);
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry { .. })) {
             // What travels alone comes back alone by itself.
             if self.destinations.get(&attempt.routing_queue).is_some_and(|it| it.settings.batch.wanted()) {
@@ -85,13 +89,18 @@ impl Dispatcher {
         }
     }
 
-    fn report(&self, attempt: &Attempt, ended: &Ended, outcome: Option<&Outcome>) {
+    fn report(&self, attempt: &Attempt, ended: &Ended, outcome: Option<&Outcome>, now: Now) {
         let name = attempt.routing_queue.as_str();
-        let Err(reason) = &ended.result else {
-            return self.parts.observer.delivered(name, attempt.records.len());
-        };
         let Some(first) = attempt.records.first() else { return };
         let (receipt, number, events) = (first.record.receipt, first.attempt, attempt.records.len());
+        let Err(reason) = &ended.result else {
+            let age = |leased: &Leased| now.wall.since(leased.record.accepted_at);
+            if number > 1 {
+                let age_seconds = age(first).as_secs();
+                tracing::info!(%receipt, events, routing_queue = name, attempt = number, age_seconds, "delivered late");
+            }
+            return self.parts.observer.delivered(name, &mut attempt.records.iter().map(age));
+        };
         match outcome {
             Some(Outcome::DeadLettered { reason }) => {
                 tracing::warn!(%receipt, routing_queue = name, attempt = number, reason, "delivery given up");

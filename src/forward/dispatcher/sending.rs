@@ -13,10 +13,11 @@ use crate::forward::attempt::{self, Attempt, Ended};
 use crate::forward::breaker::Allowance;
 use crate::forward::clock::Now;
 use crate::forward::destination::Destination;
+use crate::forward::observer::Beginning;
 use crate::forward::under_way::Load;
-use crate::routing_queue::Delivery;
 use crate::routing_queue::event::FRAME_BYTES;
 use crate::routing_queue::message::{BatchWriter, Written};
+use crate::routing_queue::{Content, Delivery};
 use crate::store::Leased;
 
 impl Dispatcher {
@@ -55,6 +56,7 @@ impl Dispatcher {
             probe: room.probe,
             organization,
             records,
+            followed: None,
         };
         let written = if batch.wanted() {
             let (message, count, damaged) = self.write_batch(taken.records_mut(), batch.max_bytes);
@@ -74,17 +76,26 @@ impl Dispatcher {
             destination.hands.retain(|_, hand| !hand.is_empty());
         }
         if let Some(message) = message {
-            self.send(message, attempt(records), limit);
+            self.send(message, attempt(records), (limit, now));
         }
     }
 
     /// Puts a message on its way.
-    fn send(&mut self, message: Delivery, attempt: Attempt, limit: Duration) {
+    fn send(&mut self, mut message: Delivery, mut attempt: Attempt, (limit, now): (Duration, Now)) {
         let Some(destination) = self.destinations.get_mut(&attempt.routing_queue) else { return };
         let Some(client) = destination.client().cloned() else { return };
         if attempt.probe {
             destination.breaker.probe_begun();
             self.parts.observer.breaker(attempt.routing_queue.as_str(), destination.breaker.state());
+        }
+        attempt.followed = self.parts.observer.begins(Beginning {
+            routing_queue: attempt.routing_queue.as_str(),
+            attempt: attempt.records.first().map_or(1, |leased| leased.attempt),
+            now: now.wall,
+            records: &mut attempt.records.iter().map(|leased| &leased.record),
+        });
+        if let Some(followed) = attempt.followed.as_ref().filter(|_| message.content == Content::Event) {
+            message.traceparent = Some(followed.traceparent());
         }
         let trying = attempt::hand_over(client, message, limit);
         let task = self.tasks.spawn(async move { TaskEnd::Tried(trying.await) });

@@ -55,7 +55,8 @@ pub(super) async fn fetch(url: &Url, rules: &KeyRules, deadline: Duration) -> Re
     tokio::time::timeout(deadline, fetching).await.map_err(|_| FetchError::TooSlow(deadline))?
 }
 
-async fn download(url: &Url) -> Result<Vec<u8>, FetchError> {
+/// The document as it is, unless it is too large.
+pub(super) async fn download(url: &Url) -> Result<Vec<u8>, FetchError> {
     // Reads root certificates from disk.
     let client = tokio::task::spawn_blocking(client).await.map_err(FetchError::Interrupted)??;
     let http = |error: reqwest::Error| FetchError::Http(error.without_url());

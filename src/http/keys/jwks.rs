@@ -54,6 +54,8 @@ pub struct JwksStatus {
     pub skipped_keys: usize,
     /// Fetches begun and ended, with and without success, since the issuer is watched.
     pub fetches: u64,
+    /// Those of them that failed.
+    pub failures: u64,
     /// Why the last fetch failed, if it did.
     pub last_error: Option<Arc<str>>,
 }
@@ -163,6 +165,7 @@ impl WatchedIssuer {
             keys: latest.map_or(0, |latest| latest.set.len()),
             skipped_keys: latest.map_or(0, |latest| latest.set.skipped()),
             fetches: progress.fetches,
+            failures: progress.failures,
             last_error: progress.last_error,
         }
     }
@@ -190,6 +193,7 @@ struct Latest {
 #[derive(Debug, Clone, Default)]
 struct Progress {
     fetches: u64,
+    failures: u64,
     last_error: Option<Arc<str>>,
 }
 
@@ -222,6 +226,7 @@ impl IssuerKeys {
         };
         self.progress.send_modify(|progress| {
             progress.fetches += 1;
+            progress.failures += u64::from(last_error.is_some());
             progress.last_error = last_error;
         });
     }

@@ -16,8 +16,11 @@
 mod api_key;
 mod cache;
 mod claims;
+mod discovery;
 mod error;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod jwks;
 mod key_set;
 mod members;
@@ -33,6 +36,7 @@ use std::time::Instant;
 use sha2::{Digest as _, Sha256};
 
 pub use api_key::{NewApiKey, generate, hash};
+pub use discovery::{Metadata, discover};
 pub use error::{AuthError, Cause, TokenFault};
 pub use jwks::{JwksService, JwksStatus, WatchedIssuer};
 pub use schedule::Timings;

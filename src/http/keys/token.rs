@@ -28,7 +28,7 @@ pub(super) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 const MAX_KID_CHARS: usize = 256;
 /// Members by which a token would choose its own key, or change what its signature means. Never followed: a token that
 /// carries one is not from an issuer that meets the profile.
-const REFUSED_MEMBERS: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
+pub(super) const REFUSED_MEMBERS: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
 
 /// The token in a value of `Authorization`: `Bearer` in any case, one blank, the token.
 pub(super) fn bearer_token(authorization: &[u8]) -> Result<&str, Cause> {
@@ -82,15 +82,15 @@ pub(super) fn verify(token: &str, issuers: &[Issuer], now: Timestamp) -> Result<
 }
 
 /// The three parts of a token, and the two of them that are signed.
-struct Parts<'t> {
-    header: &'t str,
-    claims: &'t str,
-    signature: &'t str,
+pub(super) struct Parts<'t> {
+    pub(super) header: &'t str,
+    pub(super) claims: &'t str,
+    pub(super) signature: &'t str,
     signed: &'t str,
 }
 
 impl<'t> Parts<'t> {
-    fn of(token: &'t str) -> Result<Self, TokenFault> {
+    pub(super) fn of(token: &'t str) -> Result<Self, TokenFault> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenFault::NotThreeParts)?;
         let (header, claims) = signed.split_once('.').ok_or(TokenFault::NotThreeParts)?;
         if claims.contains('.') {
@@ -101,13 +101,13 @@ impl<'t> Parts<'t> {
 }
 
 /// What counts in a token's header.
-struct Header {
+pub(super) struct Header {
     algorithm: TokenAlgorithm,
-    kid: String,
+    pub(super) kid: String,
 }
 
 impl Header {
-    fn read(encoded: &str) -> Result<Self, TokenFault> {
+    pub(super) fn read(encoded: &str) -> Result<Self, TokenFault> {
         let not_a_header = TokenFault::NotAnObject { part: "header" };
         let text = decode_text(encoded).ok_or(not_a_header)?;
         let members = Members::parse(&text).map_err(|_| not_a_header)?;

@@ -22,6 +22,8 @@ pub enum Code {
     NotFound,
     /// There is no such receipt, or not for this caller.
     ReceiptUnknown,
+    /// The record behind the receipt was lost to damage.
+    ReceiptLost,
     /// There is no such work item, or not for this caller.
     WorkItemUnknown,
     /// There is no such subscription, or not for this caller.
@@ -96,6 +98,7 @@ impl Code {
                 Self::Unauthorized,
                 Self::NotFound,
                 Self::ReceiptUnknown,
+                Self::ReceiptLost,
                 Self::WorkItemUnknown,
                 Self::SubscriptionUnknown,
                 Self::QueueUnknown,
@@ -140,6 +143,7 @@ impl Code {
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not-found",
             Self::ReceiptUnknown => "receipt-unknown",
+            Self::ReceiptLost => "receipt-lost",
             Self::WorkItemUnknown => "work-item-unknown",
             Self::SubscriptionUnknown => "subscription-unknown",
             Self::QueueUnknown => "queue-unknown",
@@ -183,6 +187,7 @@ impl Code {
             Self::Refused(_)
             | Self::NotFound
             | Self::ReceiptUnknown
+            | Self::ReceiptLost
             | Self::WorkItemUnknown
             | Self::SubscriptionUnknown
             | Self::QueueUnknown
@@ -223,6 +228,7 @@ impl Code {
             Self::Unauthorized => "No valid credential",
             Self::NotFound => "There is nothing at this path",
             Self::ReceiptUnknown => "The receipt is not known",
+            Self::ReceiptLost => "The record behind the receipt was lost",
             Self::WorkItemUnknown => "The work item is not known",
             Self::SubscriptionUnknown => "The subscription is not known",
             Self::QueueUnknown => "The queue is not known",
@@ -285,6 +291,7 @@ impl Code {
             | Self::BadRequest
             | Self::CredentialAmbiguous
             | Self::NotFound
+            | Self::ReceiptLost
             | Self::WorkItemUnknown
             | Self::SubscriptionUnknown
             | Self::MethodNotAllowed

@@ -140,6 +140,16 @@ impl Problem {
         self.0.code
     }
 
+    /// The field at fault, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        self.0.field
+    }
+
+    /// The configuration that gave this answer, where one did.
+    pub fn catalog_generation(&self) -> Option<u64> {
+        self.0.catalog_generation
+    }
+
     /// What happened, for the log.
     pub fn detail(&self) -> &str {
         &self.0.detail
@@ -257,23 +267,40 @@ impl From<NotAdmitted> for Problem {
     }
 }
 
+/// The code of a record that could not be stored.
+pub(super) const fn code_of(cause: &StoreError) -> Code {
+    match cause {
+        StoreError::Full { .. } => Code::StoreFull,
+        StoreError::Overloaded { .. } => Code::Overloaded,
+        StoreError::Unavailable => Code::Draining,
+        StoreError::Lost { .. } => Code::ReceiptLost,
+        StoreError::Broken { .. } | StoreError::Damaged(_) | StoreError::Engine(_) => Code::StoreUnavailable,
+    }
+}
+
 impl From<StoreError> for Problem {
     /// The caller learns that it is safe to repeat; the cause is for the log.
     fn from(cause: StoreError) -> Self {
         const AGAIN: &str = "Nothing was stored. Send the same record again later; repeating is safe.";
-        match cause {
-            StoreError::Full { .. } => Self::new(Code::StoreFull, "There is no room for more records.", AGAIN)
-                .retry_after(Duration::from_secs(30)),
-            StoreError::Overloaded { .. } => {
-                Self::new(Code::Overloaded, "More records wait for the disk than may wait.", AGAIN)
+        const LOST: &str = "Send the record again. It is taken as a new one, with a receipt of its own.";
+        let detail = match &cause {
+            StoreError::Full { .. } => "There is no room for more records.",
+            StoreError::Overloaded { .. } => "More records wait for the disk than may wait.",
+            StoreError::Unavailable => "The gateway is stopping.",
+            StoreError::Lost { at, why } => {
+                let detail = format!(
+                    "The record behind this receipt was accepted, and was lost to damage: {why}. That was written down on {at}."
+                );
+                return Self::new(code_of(&cause), detail, LOST);
             }
-            StoreError::Unavailable => Self::new(Code::Draining, "The gateway is stopping.", AGAIN),
             StoreError::Broken { .. } | StoreError::Damaged(_) | StoreError::Engine(_) => {
                 tracing::error!(cause = &cause as &dyn std::error::Error, "the store did not answer as it should");
-                Self::new(Code::StoreUnavailable, "The record could not be made durable.", AGAIN)
-                    .retry_after(Duration::from_secs(30))
+                "The record could not be made durable."
             }
-        }
+        };
+        let (code, problem) = (code_of(&cause), Self::new(code_of(&cause), detail, AGAIN));
+        let takes_longer = matches!(code, Code::StoreFull | Code::StoreUnavailable);
+        if takes_longer { problem.retry_after(Duration::from_secs(30)) } else { problem }
     }
 }
 

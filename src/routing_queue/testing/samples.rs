@@ -157,6 +157,7 @@ pub(crate) fn effective(
         routing_queues: Arc::new(named.collect()),
         delivery: delivery_settings(),
         subscriptions: subscription_settings(),
+        identities: crate::config::identity::Identities::default(),
         layers: crate::config::stored::Layers::default(),
     }
 }

@@ -248,6 +248,46 @@ pub(crate) async fn figures_follow_every_step(engine: &impl Engine) {
     assert_eq!(bench.0.stats().refusing, None);
 }
 
+pub(crate) async fn the_oldest_pending_record_is_known_at_every_step(engine: &impl Engine) {
+    let bench = Bench::open(engine).await;
+    let oldest = async |bench: &Bench| -> Vec<i64> {
+        let mut found = bench.0.oldest_pending().await.unwrap();
+        found.sort_by_key(|one| one.lane);
+        found.iter().map(|one| one.accepted_at.since(at(0)).as_secs().cast_signed()).collect()
+    };
+    assert_eq!(oldest(&bench).await, Vec::<i64>::new());
+    // More than are listed in one chunk, in the first lane; one in another.
+    for record in 1..=100 {
+        bench.append_at(admitted(record), at(record.into())).await;
+    }
+    bench.append_at(admitted_in(2, 1, 1), at(500)).await;
+    assert_eq!(oldest(&bench).await, [1, 500]);
+    let lane = bench.all_lanes()[0];
+    let leases = bench.lease_from(vec![vec![lane]], at(600), 3).await;
+    assert_eq!(oldest(&bench).await, [1, 500], "what is on lease is not delivered");
+    let retry = Outcome::Retry { due: at(10_000), error: "busy".to_owned() };
+    bench.settle(&leases.leased[0], at(601), retry).await;
+    bench.settle(&leases.leased[1], at(601), Outcome::Delivered).await;
+    bench.settle(&leases.leased[2], at(601), Outcome::Delivered).await;
+    assert_eq!(oldest(&bench).await, [1, 500], "what waits for its next try is not delivered");
+    let bench = bench.reopen(engine).await;
+    assert_eq!(oldest(&bench).await, [1, 500]);
+    let all = bench.lease_from(vec![vec![lane]], at(10_000), 50).await;
+    for leased in &all.leased {
+        bench.settle(leased, at(10_001), Outcome::Delivered).await;
+    }
+    assert_eq!(oldest(&bench).await, [53, 500], "the rest was never handed out");
+    let bench = bench.reopen(engine).await;
+    assert_eq!(oldest(&bench).await, [53, 500]);
+    let rest = bench.lease(at(10_002), 100).await;
+    for leased in &rest.leased {
+        bench.settle(leased, at(10_003), Outcome::DeadLettered { reason: "no".to_owned() }).await;
+    }
+    assert_eq!(oldest(&bench).await, Vec::<i64>::new());
+    bench.requeue(all_of(None)).await;
+    assert_eq!(oldest(&bench).await, [53, 500], "a requeued dead letter is as old as it is");
+}
+
 pub(crate) async fn a_closed_store_takes_nothing(engine: &impl Engine) {
     let bench = Bench::open(engine).await;
     let id = bench.append(admitted(1)).await.id();

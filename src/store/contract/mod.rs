@@ -76,6 +76,7 @@ macro_rules! store_contract {
             lists_are_filtered,
             arrivals_are_told_in_order_whatever_became_of_them,
             figures_follow_every_step,
+            the_oldest_pending_record_is_known_at_every_step,
             a_closed_store_takes_nothing,
         );
         $crate::store::contract::store_contract!(@of lifecycle, $make;

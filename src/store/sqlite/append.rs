@@ -21,6 +21,8 @@ pub(super) struct Appended {
     pub(super) random: [u8; 16],
     pub(super) lane: LaneId,
     pub(super) repeat: Option<Repeat>,
+    /// New records in the commit that it went with; known once that is done.
+    pub(super) commit_records: u32,
 }
 
 impl Batch<'_> {
@@ -40,7 +42,7 @@ impl Batch<'_> {
         self.note_pending(lane, 1);
         self.changes.appended += 1;
         self.changes.new_keys.insert(new.key, Seen { seq, accepted_at_seconds: new.accepted_at.seconds() });
-        Ok(Appended { seq, random: new.random, lane, repeat: None })
+        Ok(Appended { seq, random: new.random, lane, repeat: None, commit_records: 0 })
     }
 
     /// The record that this one repeats, if it does.
@@ -63,7 +65,7 @@ impl Batch<'_> {
         }
         let details_differ = first.record.details.differ_from(new.details());
         let repeat = Some(Repeat { details_differ });
-        Ok(Some(Appended { seq: first.seq, random: first.random, lane: first.lane, repeat }))
+        Ok(Some(Appended { seq: first.seq, random: first.random, lane: first.lane, repeat, commit_records: 0 }))
     }
 
     /// The lane's number, given now if it has none.

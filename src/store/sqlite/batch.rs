@@ -262,7 +262,15 @@ impl Changes {
             ledger.lanes_in_order.push(lane.clone());
             ledger.lanes.insert(lane, id);
         }
-        ledger.untried.get_mut().apply(self.untried);
+        let moved: Vec<LaneId> = self.untried.taken.keys().copied().collect();
+        for (lane, seq) in &self.untried.new {
+            figures.came_in(*lane, *seq);
+        }
+        let untried = ledger.untried.get_mut();
+        untried.apply(self.untried);
+        for lane in moved {
+            figures.set_front(lane, untried.front(lane));
+        }
         for seq in self.unleased {
             ledger.leases.remove(&seq);
         }

@@ -123,6 +123,12 @@ impl Heads {
         (self.first()..=self.last()).contains(&seq)
     }
 
+    /// The bytes of this record's head.
+    pub(super) fn raw(&self, seq: i64) -> Option<&[u8]> {
+        let at = usize::try_from(seq.checked_sub(self.first)?).ok()?.checked_mul(HEAD_BYTES)?;
+        self.bytes.get(at..at.checked_add(HEAD_BYTES)?)
+    }
+
     /// The head of this record, if it is here.
     pub(super) fn get(&self, seq: i64) -> Option<Head> {
         let at = usize::try_from(seq.checked_sub(self.first)?).ok()?.checked_mul(HEAD_BYTES)?;
@@ -148,6 +154,12 @@ impl Block {
     /// From a row of `first, heads, bodies`.
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { heads: Heads::of(row)?, bodies: blob(row, 2) })
+    }
+
+    /// One of these bytes, whatever they are.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) const fn of_bytes(first: i64, heads: Vec<u8>, bodies: Vec<u8>) -> Self {
+        Self { heads: Heads { first, bytes: heads }, bodies }
     }
 
     /// An empty one, whose first record will have this number.
@@ -201,6 +213,23 @@ impl Block {
         self.heads.iter().all(|(_, head)| !head.is_there())
     }
 
+    /// One whose bodies could not be read.
+    pub(super) const fn of_heads(heads: Heads) -> Self {
+        Self { heads, bodies: Vec::new() }
+    }
+
+    /// The same with another number for its first record.
+    pub(super) fn moved_to(self, first: i64) -> Self {
+        Self { heads: Heads { first, ..self.heads }, ..self }
+    }
+
+    /// Whether its parts go together: whole heads, and bodies as long as these say.
+    pub(super) fn is_whole(&self) -> bool {
+        let bodies =
+            self.heads.iter().fold(0, |bytes: usize, (_, head)| bytes.saturating_add(head.body_bytes as usize));
+        self.heads.bytes.len().is_multiple_of(HEAD_BYTES) && bodies == self.bodies.len()
+    }
+
     /// Writes it as a row.
     pub(super) fn insert(&self, conn: &Connection) -> rusqlite::Result<()> {
         conn.prepare_cached("insert into blocks (first, heads, bodies) values (?1, ?2, ?3)")?.execute(params![
@@ -211,7 +240,8 @@ impl Block {
         Ok(())
     }
 
-    const fn bytes(&self) -> usize {
+    /// How large it is.
+    pub(super) const fn bytes(&self) -> usize {
         self.heads.bytes.len() + self.bodies.len()
     }
 }

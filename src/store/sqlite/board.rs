@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::space::Space;
+use super::untried::Front;
+use crate::store::observer::StoreObserver;
 use crate::store::{LaneBacklog, LaneId, Refusing, Stats, StoreError};
 
 /// Locks a mutex. A panic of another holder is no reason to stop reading: whoever panics breaks the store for good.
@@ -25,6 +27,17 @@ pub(super) struct Board {
     max_waiting_appends: usize,
     space: Space,
     wanted: Wanted,
+    observer: Observed,
+}
+
+/// Who is told what happens, once somebody wants to be.
+#[derive(Default)]
+struct Observed(OnceLock<Arc<dyn StoreObserver>>);
+
+impl std::fmt::Debug for Observed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observed")
+    }
 }
 
 /// From which record on details are wanted whole, whatever became of the records: what is to be told of them is told from
@@ -75,13 +88,44 @@ pub(super) struct Figures {
     pub(super) dead_lettered: u64,
     /// The newest record's sequence number.
     pub(super) high_water: i64,
+    /// Where the oldest record of each lane is that was never handed out, in the order of the lanes. Behind the last one
+    /// there is none.
+    pub(super) fronts: Vec<Front>,
 }
 
 impl Figures {
+    /// Where the oldest record of a lane is that was never handed out.
+    pub(super) fn front(&self, id: LaneId) -> Front {
+        place_of(id).and_then(|place| self.fronts.get(place)).copied().unwrap_or_default()
+    }
+
+    /// It is there now.
+    pub(super) fn set_front(&mut self, id: LaneId, front: Front) {
+        let Some(place) = place_of(id) else { return };
+        if self.fronts.len() <= place {
+            self.fronts.resize(place + 1, Front::None);
+        }
+        if let Some(known) = self.fronts.get_mut(place) {
+            *known = front;
+        }
+    }
+
+    /// A record of this lane came in, the newest there is.
+    pub(super) fn came_in(&mut self, id: LaneId, seq: i64) {
+        if self.front(id) == Front::None {
+            self.set_front(id, Front::At(seq));
+        }
+    }
+
     /// A lane's entry.
     pub(super) fn lane_mut(&mut self, id: LaneId) -> Option<&mut LaneBacklog> {
-        self.lanes.get_mut(usize::try_from(id.0).ok()?.checked_sub(1)?)
+        self.lanes.get_mut(place_of(id)?)
     }
+}
+
+/// Where a lane stands.
+fn place_of(id: LaneId) -> Option<usize> {
+    usize::try_from(id.0).ok()?.checked_sub(1)
 }
 
 /// A place among the appends that may wait; dropped when the append is answered.
@@ -105,7 +149,20 @@ impl Board {
             max_waiting_appends,
             space,
             wanted,
+            observer: Observed::default(),
         }
+    }
+
+    /// Tells this observer from now on; the first one counts.
+    pub(super) fn observe(&self, observer: Arc<dyn StoreObserver>) {
+        if self.observer.0.set(observer).is_err() {
+            tracing::debug!("the store is observed already");
+        }
+    }
+
+    /// Who is told what happens.
+    pub(super) fn observer(&self) -> Option<&dyn StoreObserver> {
+        self.observer.0.get().map(Arc::as_ref)
     }
 
     /// What is wanted whole.
@@ -197,6 +254,10 @@ impl Board {
             dead_lettered: figures.dead_lettered,
             high_water_mark: figures.high_water.cast_unsigned(),
             free_bytes_above_reserve,
+            disk_free_bytes: self.space.on_disk(),
+            disk_reserve_bytes: self.space.reserve_bytes(),
+            waiting_appends: self.waiting_appends.load(Ordering::Relaxed),
+            max_waiting_appends: self.max_waiting_appends,
             refusing,
         }
     }

@@ -21,6 +21,7 @@ use super::block::{Block, Heads};
 use super::board::{Figures, Wanted};
 use super::deleted::Ranges;
 use super::error::OpenError;
+use super::lost::Lost;
 use super::mark::{Mark, MarkFile};
 use super::row;
 use super::untried::Untried;
@@ -33,8 +34,12 @@ const VERIFIED_RECORDS: i64 = 256;
 /// What `meta` holds.
 pub(super) struct Meta {
     pub(super) secret: [u8; SECRET_BYTES],
-    /// The newest record's number.
+    /// The newest number that was given to a record.
     pub(super) high_water: i64,
+    /// The newest record that is there. It is older only where the newest ones were lost and that was written down.
+    pub(super) newest: i64,
+    /// Records that were lost, and are known to be.
+    pub(super) lost: Lost,
     /// What the mark in the database says of it: at least the last of those that were committed with anything else.
     marked: i64,
     listed_to: i64,
@@ -45,15 +50,18 @@ pub(super) struct Meta {
 /// Reads `meta`.
 pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<Meta> {
     let newest = Heads::around(conn, i64::MAX)?.map_or(0, |heads| heads.last());
+    let lost = Lost::read(conn)?;
     conn.query_row(
         "select receipt_secret, receipt_secret_crc, high_water, listed_to, delivered_count, delivered_sum \
          from meta where id = 1",
         [],
-        |row| {
+        move |row| {
             Ok(Meta {
                 secret: row.get(0)?,
                 secret_crc: row.get(1)?,
-                high_water: newest,
+                high_water: newest.max(lost.last()),
+                newest,
+                lost,
                 marked: row.get(2)?,
                 listed_to: row.get(3)?,
                 delivered: Tally { count: row.get(4)?, sum: row.get(5)? },
@@ -85,7 +93,7 @@ pub(super) fn check(
     check_newest(file, meta)?;
     check_mark(file, meta.high_water, mark)?;
     let damaged = OpenError::sqlite(file);
-    let deleted = Ranges::read(conn, meta.high_water)
+    let deleted = Ranges::read(conn, (meta.high_water, meta.lost.last()))
         .map_err(&damaged)?
         .map_err(|detail| OpenError::inconsistent(file, detail))?;
     check_tail(conn, file, (&mask, meta.high_water), &deleted)?;
@@ -103,6 +111,9 @@ pub(super) fn check(
     let waiting = tally(conn, "select seq from waiting").map_err(&damaged)?;
     let dead = tally(conn, "select seq from dead_letters").map_err(&damaged)?;
     let discarded = tally(conn, "select seq from discarded").map_err(&damaged)?;
+    for lane in untried_from.keys() {
+        figures.set_front(*lane, untried.front(*lane));
+    }
     figures.pending = pending.count.cast_unsigned();
     figures.waiting = waiting.count.cast_unsigned();
     figures.dead_lettered = dead.count.cast_unsigned();

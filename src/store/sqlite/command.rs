@@ -181,6 +181,13 @@ impl Command {
         }
     }
 
+    /// It is on disk, with so many new records.
+    pub(super) fn committed(&mut self, records: u32) {
+        if let Self::Append(Append { outcome: Some(Ok(appended)), .. }) = self {
+            appended.commit_records = records;
+        }
+    }
+
     /// Whether it stores a record: what a full disk stops.
     pub(super) const fn is_append(&self) -> bool {
         matches!(self, Self::Append(..))

@@ -20,6 +20,18 @@ pub(super) struct Range {
     pub(super) last: i64,
 }
 
+impl Range {
+    /// Whether it can be a range of deleted records behind the first place that is free for one.
+    pub(super) const fn may_follow(self, free: i64, (high_water, lost): (i64, i64)) -> bool {
+        self.first > free && self.first <= self.last && (self.last < high_water || self.last <= lost)
+    }
+
+    /// How many records it has.
+    pub(super) const fn count(self) -> u64 {
+        if self.first > self.last { 0 } else { self.last.abs_diff(self.first).saturating_add(1) }
+    }
+}
+
 /// The last range that starts at this record or before it.
 fn range_before(conn: &Connection, seq: i64) -> rusqlite::Result<Option<Range>> {
     conn.prepare_cached("select first, last from deleted where first <= ?1 order by first desc limit 1")?
@@ -63,8 +75,8 @@ impl Batch<'_> {
 pub(super) struct Ranges(Vec<Range>);
 
 impl Ranges {
-    /// Reads them; `Err` says which one cannot be.
-    pub(super) fn read(conn: &Connection, high_water: i64) -> rusqlite::Result<Result<Self, String>> {
+    /// Reads them; `Err` says which one cannot be. The newest record is never deleted, but may have been `lost`.
+    pub(super) fn read(conn: &Connection, (high_water, lost): (i64, i64)) -> rusqlite::Result<Result<Self, String>> {
         let mut select = conn.prepare("select first, last from deleted order by first")?;
         let mut rows = select.query([])?;
         let mut ranges: Vec<Range> = Vec::new();
@@ -72,13 +84,18 @@ impl Ranges {
             let range = Range { first: row.get(0)?, last: row.get(1)? };
             // The first free place: a range that begins there would have become part of the one before.
             let free = ranges.last().map_or(0, |before| before.last + 1);
-            if range.first <= free || range.last < range.first || range.last >= high_water {
+            if !range.may_follow(free, (high_water, lost)) {
                 let Range { first, last } = range;
                 return Ok(Err(format!("the records {first} to {last} cannot have been deleted")));
             }
             ranges.push(range);
         }
         Ok(Ok(Self(ranges)))
+    }
+
+    /// Those of these that can be, which stand in order.
+    pub(super) const fn of(in_order: Vec<Range>) -> Self {
+        Self(in_order)
     }
 
     /// Their records, counted.

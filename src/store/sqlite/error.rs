@@ -45,6 +45,56 @@ pub enum OpenError {
         /// The format that this version reads and writes.
         known: u32,
     },
+    /// The store is of an earlier version, which only a start of the gateway can change.
+    #[error(
+        "{} has format {found}, and this version looks at format {known}; start the gateway once, which brings it up to \
+         date, or take the version that wrote it",
+        path.display()
+    )]
+    OlderFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format that this version writes.
+        known: u32,
+    },
+    /// A recovery was cut short after it had been decided.
+    #[error(
+        "a recovery was cut short, as {} says; start the gateway or run `streamgate recover`, which finish it",
+        note.display()
+    )]
+    RecoveryCutShort {
+        /// The note that says so.
+        note: PathBuf,
+    },
+    /// There is too little left to go on with.
+    #[error("{} cannot be recovered: {why}", file.display())]
+    NotRecoverable {
+        /// The file.
+        file: PathBuf,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// A recovery makes a new database beside the old one.
+    #[error(
+        "a recovery needs {needed} bytes on the disk of {}, and {free} are free; nothing was changed",
+        directory.display()
+    )]
+    NoRoom {
+        /// The data directory.
+        directory: PathBuf,
+        /// What it needs.
+        needed: u64,
+        /// What is free.
+        free: u64,
+    },
+    /// There is nothing to look at.
+    #[error("there is no record store in {}", directory.display())]
+    NoStore {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The records are gone, but something of the store is still there.
     #[error(
         "{} is missing although {} is there: records were lost; restore the file, or move the whole directory away",
@@ -102,6 +152,27 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether what is in the directory is the matter, and not who may use it.
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::NotAStore { .. }
+            | Self::RecordsMissing { .. }
+            | Self::SideFileMissing { .. }
+            | Self::Damaged { .. }
+            | Self::Inconsistent { .. }
+            | Self::Sqlite { .. } => true,
+            Self::Locked { .. }
+            | Self::Io { .. }
+            | Self::UnknownFormat { .. }
+            | Self::OlderFormat { .. }
+            | Self::RecoveryCutShort { .. }
+            | Self::NotRecoverable { .. }
+            | Self::NoRoom { .. }
+            | Self::NoStore { .. }
+            | Self::Random(_) => false,
+        }
+    }
+
     pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { what, path, source }

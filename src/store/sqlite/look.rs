@@ -2,7 +2,7 @@
 //!
 //! Every answer is one snapshot, and every record in it was checked against its checksum. A record must be in exactly
 //! one state; one that is in none, or in two, is reported as damage and not passed over. One that was deleted is not
-//! there any more, and nobody can tell whose receipt it had.
+//! there any more, and nobody can tell whose receipt it had. One that was lost, where that was written down, is said to be.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
@@ -70,6 +70,9 @@ fn find<T>(
         Ok(seq) if (1..=newest).contains(&seq) => seq,
         Ok(_) | Err(_) => return Ok(None),
     };
+    if let Some(lost) = reader.lost.of(seq) {
+        return Err(StoreError::Lost { at: lost.at, why: lost.why.clone() });
+    }
     match read(seq) {
         Ok(found) => Ok(same(&found.0, &unmasked.random).then_some(found)),
         // Asked after it was found missing: a deletion in between is not taken for a loss.

@@ -55,17 +55,7 @@ impl MarkFile {
 
     /// What it says.
     pub(super) fn read(&self) -> io::Result<Mark> {
-        if self.file.metadata()?.len() == 0 {
-            return Ok(Mark::None);
-        }
-        let mut bytes = [0; MARK_BYTES];
-        match self.file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Mark::Unreadable),
-            Err(error) => return Err(error),
-        }
-        let number = i64::from_le_bytes(bytes.first_chunk().copied().unwrap_or_default());
-        Ok(if bytes == encoded(number) { Mark::At(number) } else { Mark::Unreadable })
+        read_in(&self.file)
     }
 
     /// Notes the newest record. A power loss may still take the note back.
@@ -79,6 +69,29 @@ impl MarkFile {
     pub(super) fn sync(&self) -> io::Result<()> {
         if self.unsynced.swap(false, Ordering::AcqRel) { self.file.sync_data() } else { Ok(()) }
     }
+}
+
+/// What the mark in this directory says, whose file is neither made nor changed.
+pub(super) fn read(dir: &Path) -> Result<Mark, OpenError> {
+    let path = dir.join(MARK);
+    match File::open(&path).and_then(|file| read_in(&file)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Mark::None),
+        read => read.map_err(OpenError::io("cannot read", &path)),
+    }
+}
+
+fn read_in(file: &File) -> io::Result<Mark> {
+    if file.metadata()?.len() == 0 {
+        return Ok(Mark::None);
+    }
+    let mut bytes = [0; MARK_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Mark::Unreadable),
+        Err(error) => return Err(error),
+    }
+    let number = i64::from_le_bytes(bytes.first_chunk().copied().unwrap_or_default());
+    Ok(if bytes == encoded(number) { Mark::At(number) } else { Mark::Unreadable })
 }
 
 fn encoded(number: i64) -> [u8; MARK_BYTES] {

@@ -7,6 +7,7 @@
 //! ├── high-water.mark    the newest record's number, outside the database, so that a cut log shows
 //! ├── keys/              duplicate keys of older records; derived, made again when in doubt (`keys`)
 //! ├── catalog.db         what is configured through the administration (`catalog`)
+//! ├── recovery-…/        what a recovery found, lost and kept (`recover`); only where there was one
 //! └── subscriptions.db   who is told of records that reach a queue, and what is still to be told (`subscriptions`)
 //! ```
 //!
@@ -18,6 +19,9 @@
 //! Guaranteed: a receipt is given out after the fsync that covers its record. A record is read only together with its
 //! checksum. After a failed write or sync nothing is written any more, and a restart decides what is there. Records
 //! that are missing are named at the next start (`check`), told apart from those that were deleted (`deleted`).
+//!
+//! Whether all of it is there is proven by `verify`, which reads past damage and changes nothing; `recover` makes a store of
+//! what checks, and writes down what was `lost`.
 //!
 //! Not guaranteed: anything on a disk that acknowledges a sync which it has not done, beyond that the loss will show.
 
@@ -37,16 +41,20 @@ mod fault_point;
 mod format;
 mod handoff;
 mod housekeeping;
+pub mod inspect;
 mod key_tail;
 mod keys;
 mod lease;
 mod list;
 mod lock;
 mod look;
+mod lost;
 mod mark;
+mod oldest;
 mod open;
 mod random;
 mod reader;
+pub mod recover;
 mod retention;
 mod row;
 mod schema;
@@ -54,14 +62,19 @@ mod settle;
 mod side_file;
 mod space;
 pub mod subscriptions;
+mod survey;
 mod sweep;
 mod trim;
 mod untried;
+pub mod verify;
 mod waiting;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::row::fuzzing;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::error::TrySendError;
@@ -76,10 +89,11 @@ use self::list::DeadLetterQuery;
 use self::reader::Read;
 use self::retention::Pace;
 use self::row::NewRecord;
+use super::observer::StoreObserver;
 use super::receipt_id::ReceiptMask;
 use super::{
-    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page,
-    Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery,
+    OldestPending, Page, Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
 };
 use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::ids::ReceiptId;
@@ -176,7 +190,7 @@ impl SqliteStore {
         })?;
         let appended = answer.await.ok_or_else(|| self.board.unanswered())??;
         let id = self.mask.id_of(appended.seq.cast_unsigned(), appended.random);
-        Ok(Receipt::committed(id, appended.lane, appended.repeat))
+        Ok(Receipt::committed(id, appended.lane, appended.repeat).together_with(appended.commit_records))
     }
 
     /// Has a reader find the dead letters that are meant. The second number says where to go on.
@@ -262,6 +276,14 @@ impl Store for SqliteStore {
 
     fn stats(&self) -> Stats {
         self.board.stats()
+    }
+
+    fn oldest_pending(&self) -> BoxFuture<'_, Result<Vec<OldestPending>, StoreError>> {
+        Box::pin(self.read(&self.lookups, Read::Oldest))
+    }
+
+    fn observed_by(&self, observer: Arc<dyn StoreObserver>) {
+        self.board.observe(observer);
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

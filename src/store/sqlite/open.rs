@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 
 use super::board::{Board, Wanted};
@@ -13,11 +14,14 @@ use super::format;
 use super::housekeeping::Housekeeper;
 use super::keys::{self, Keys};
 use super::lock::DirectoryLock;
+use super::lost::Lost;
 use super::mark::MarkFile;
 use super::reader::{ReadThread, Reader};
+use super::recover::swap;
 use super::retention::{Keeper, Retention, Tools};
 use super::schema;
 use super::space::{Space, Unknown};
+use super::survey::log::{self, Break};
 use super::writer::{Helpers, Writer};
 use super::{SqliteStore, Tuning};
 use crate::config::settings::{RetentionSettings, StoreSettings};
@@ -35,6 +39,7 @@ pub(super) fn open(
 ) -> Result<Arc<SqliteStore>, OpenError> {
     schema::make_directory(dir)?;
     let lock = DirectoryLock::take(dir)?;
+    swap::finish(dir)?;
     schema::make_or_check_records(dir)?;
 
     schema::fill_log(dir).map_err(OpenError::io("cannot fill the log in", dir))?;
@@ -45,6 +50,7 @@ pub(super) fn open(
     if let Some(pages) = tuning.max_pages {
         conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(&damaged)?;
     }
+    warn_of_broken_log(&file, &conn)?;
     let mark = Arc::new(MarkFile::open(dir)?);
     let wanted = Wanted::default();
     let rules = Rules {
@@ -58,15 +64,15 @@ pub(super) fn open(
         Ok((meta, checked))
     })?;
     let keys = keys::open(dir, &conn, &meta, tuning)?;
-    mark.write(meta.high_water).map_err(OpenError::io("cannot write", mark.path()))?;
-    mark.sync().map_err(OpenError::io("cannot sync", mark.path()))?;
+    say_what_was_lost(&meta.lost);
+    mark.write(meta.high_water).and_then(|()| mark.sync()).map_err(OpenError::io("cannot write", mark.path()))?;
     // The files that exist now exist after a power loss too, before the first receipt is given out.
     schema::sync_directory(dir)?;
 
     let space = space_around(dir, settings.disk_reserve_bytes, tuning, &conn)?;
     let board = Arc::new(Board::new(figures, settings.max_waiting_appends, space, wanted));
     let (commands, to_do) = mpsc::channel(settings.max_waiting_appends.saturating_add(OTHER_COMMANDS));
-    let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board };
+    let ground = Ground { dir, file: &file, mask: &ledger.mask, board: &board, lost: Arc::new(meta.lost) };
     let (lookups, lists) = (ground.start_reader("store-lookups")?, ground.start_reader("store-lists")?);
     let (to_lookups, to_lists) = (lookups.sender(), lists.sender());
     let rules = keys::Rules { freeze_at_keys: tuning.merge_at_keys, duplicate_window: settings.duplicate_window };
@@ -102,19 +108,41 @@ pub(super) fn open(
         commands: to_do,
         closed,
         #[cfg(debug_assertions)]
-        acknowledge_before_commit: super::fault_point::wanted(),
+        fault: super::fault_point::FaultPoint::wanted(),
     };
     writer.start().map_err(OpenError::io("cannot start a thread for", dir))?;
     Ok(Arc::new(store))
 }
 
+/// What an earlier recovery has written down.
+fn say_what_was_lost(lost: &Lost) {
+    if lost.count() > 0 {
+        let records = lost.count();
+        tracing::warn!(records, "records were lost to damage, as a recovery has written down; their receipts say so");
+    }
+}
+
+/// SQLite drops what stands behind a damaged place of the log. Whether records are lost by that is checked; that their
+/// settlements are, so that they are delivered again, is said.
+fn warn_of_broken_log(file: &Path, conn: &Connection) -> Result<(), OpenError> {
+    let page_bytes = schema::page_bytes(conn).map_err(OpenError::sqlite(file))?;
+    let path = schema::with_suffix(file, "-wal");
+    let found = log::look(&path, usize::try_from(page_bytes).unwrap_or(usize::MAX))?;
+    if let Some(Break { at, commits }) = found.filter(|found| found.is_damage()) {
+        let file = path.display();
+        tracing::error!(
+            %file,
+            byte = at,
+            commits,
+            "the log is damaged and not read behind this place: what became of records since then is forgotten, and they \
+             may be delivered again"
+        );
+    }
+    Ok(())
+}
+
 /// What is free for records.
-fn space_around(
-    dir: &Path,
-    reserve_bytes: u64,
-    tuning: Tuning,
-    records: &rusqlite::Connection,
-) -> Result<Space, OpenError> {
+fn space_around(dir: &Path, reserve_bytes: u64, tuning: Tuning, records: &Connection) -> Result<Space, OpenError> {
     Space::around(dir, reserve_bytes, tuning.disk_pages, records).map_err(|error| match error {
         Unknown::Disk(error) => OpenError::io("cannot tell how much disk space is free around", dir)(error),
         Unknown::Records(error) => OpenError::sqlite(&dir.join(schema::RECORDS))(error),
@@ -127,12 +155,13 @@ struct Ground<'a> {
     file: &'a Path,
     mask: &'a ReceiptMask,
     board: &'a Arc<Board>,
+    lost: Arc<Lost>,
 }
 
 impl Ground<'_> {
     fn reader(&self) -> Result<Reader, OpenError> {
         let conn = schema::connect_reader(self.file).map_err(OpenError::sqlite(self.file))?;
-        Ok(Reader { conn, mask: self.mask.clone(), board: Arc::clone(self.board) })
+        Ok(Reader { conn, mask: self.mask.clone(), board: Arc::clone(self.board), lost: Arc::clone(&self.lost) })
     }
 
     fn start_reader(&self, name: &str) -> Result<ReadThread, OpenError> {

@@ -10,9 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::board::{Board, BreakOnPanic};
 use super::list::{self, DeadLetterQuery};
 use super::look;
+use super::lost::Lost;
+use super::oldest;
 use crate::domain::ids::ReceiptId;
 use crate::store::receipt_id::ReceiptMask;
-use crate::store::{Arrival, Details, ListQuery, Page, ReceiptStatus, StoreError, StoredRecord};
+use crate::store::{Arrival, Details, ListQuery, OldestPending, Page, ReceiptStatus, StoreError, StoredRecord};
 
 /// Reads that may wait; beyond that the askers wait before they are let in.
 const MAX_WAITING: usize = 1_024;
@@ -31,6 +33,8 @@ pub(super) enum Read {
     DeadLetters(DeadLetterQuery, Reply<(Vec<i64>, Option<i64>)>),
     /// What arrived after a record, at most so many.
     Since(u64, usize, Reply<Vec<Arrival>>),
+    /// The oldest pending record of each lane.
+    Oldest(Reply<Vec<OldestPending>>),
     /// Nothing more.
     Stop,
 }
@@ -46,6 +50,7 @@ pub(super) struct Reader {
     pub(super) conn: Connection,
     pub(super) mask: ReceiptMask,
     pub(super) board: Arc<Board>,
+    pub(super) lost: Arc<Lost>,
 }
 
 impl ReadThread {
@@ -88,6 +93,7 @@ impl Reader {
             Read::List(query, reply) => drop(reply.send(list::page(self, &query))),
             Read::DeadLetters(query, reply) => drop(reply.send(list::dead_letters(self, &query))),
             Read::Since(number, limit, reply) => drop(reply.send(list::since(self, number, limit))),
+            Read::Oldest(reply) => drop(reply.send(oldest::of_each_lane(self))),
             Read::Stop => {}
         }
     }

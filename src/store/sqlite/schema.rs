@@ -17,15 +17,16 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::error::OpenError;
 use super::format::{self, VERSION};
 use super::keys;
+use super::recover::swap::PENDING;
 use crate::store::receipt_id::SECRET_BYTES;
 
 /// The records.
 pub(super) const RECORDS: &str = "records.db";
 /// "SGRS": says in the header of `records.db` whose file it is.
-const APPLICATION_ID: u32 = 0x5347_5253;
+pub(super) const APPLICATION_ID: u32 = 0x5347_5253;
 /// The size of a new store's pages. A commit writes its last page whole, however little of it is new, and two others
 /// besides: measured, pages of twice this size made commits a tenth faster, and wrote an eighth more.
-const PAGE_BYTES: u32 = 4_096;
+pub(super) const PAGE_BYTES: u32 = 4_096;
 /// How long the log is from the beginning on. Tests start hundreds of stores.
 pub(super) const LOG_BYTES: u64 = if cfg!(debug_assertions) { 1 << 20 } else { 32 << 20 };
 /// How long a connection waits for another process that holds a lock, such as a backup.
@@ -86,14 +87,44 @@ pub(super) fn make_or_check_records(dir: &Path) -> Result<(), OpenError> {
         return check_header(&path);
     }
     // Whoever lost this file lost records; starting afresh in silence would hide it.
-    for trace in
-        [with_suffix(&path, "-wal"), dir.join(keys::KEYS), dir.join(keys::OLD_INDEX), dir.join(super::mark::MARK)]
-    {
-        if trace.exists() {
-            return Err(OpenError::RecordsMissing { path, trace });
-        }
+    match trace_of_records(dir) {
+        Some(trace) => Err(OpenError::RecordsMissing { path, trace }),
+        None => make_records(dir, &path),
     }
-    make_records(dir, &path)
+}
+
+/// Something that shows that there were records.
+pub(super) fn trace_of_records(dir: &Path) -> Option<PathBuf> {
+    let log = with_suffix(&dir.join(RECORDS), "-wal");
+    let traces = [log, dir.join(keys::KEYS), dir.join(keys::OLD_INDEX), dir.join(super::mark::MARK)];
+    traces.into_iter().find(|trace| trace.exists())
+}
+
+/// Checks that there is a `records.db` of ours in a format we know. Makes and changes nothing.
+pub(super) fn check_records(dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join(RECORDS);
+    let pending = dir.join(PENDING);
+    if pending.exists() {
+        return Err(OpenError::RecoveryCutShort { note: pending });
+    }
+    match path.try_exists().map_err(OpenError::io("cannot look for", &path))? {
+        true => check_header(&path),
+        false => Err(match trace_of_records(dir) {
+            Some(trace) => OpenError::RecordsMissing { path, trace },
+            None => OpenError::NoStore { directory: dir.to_owned() },
+        }),
+    }
+}
+
+/// Checks that what is read is in the present format. What stands in the file's header may be older than that, while the
+/// log has not been folded in.
+pub(super) fn check_version(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    match conn.pragma_query_value(None, "user_version", |row| row.get(0)) {
+        Ok(VERSION) => Ok(()),
+        Ok(found @ 1..VERSION) => Err(OpenError::OlderFormat { path: path.to_owned(), found, known: VERSION }),
+        Ok(found) => Err(OpenError::UnknownFormat { path: path.to_owned(), found, known: VERSION }),
+        Err(fault) => Err(OpenError::sqlite(path)(fault)),
+    }
 }
 
 fn make_records(dir: &Path, path: &Path) -> Result<(), OpenError> {
@@ -123,24 +154,45 @@ fn fill_records(path: &Path, secret: &[u8; SECRET_BYTES]) -> rusqlite::Result<()
 }
 
 fn check_header(path: &Path) -> Result<(), OpenError> {
-    // https://www.sqlite.org/fileformat2.html#the_database_header: the user version at 60, the application ID at 68.
-    let mut header = [0; 100];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    match read {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+    Header::read(path).map(|_| ())
+}
+
+/// What the header of `records.db` says, which can be read whoever has the database open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    /// The format, one that this version knows.
+    pub(super) format: u32,
+    /// What is free inside the file, as of the last time that the log was carried over.
+    pub(super) free_bytes: u64,
+}
+
+impl Header {
+    /// Reads the header of a store of a known format.
+    pub(super) fn read(path: &Path) -> Result<Self, OpenError> {
+        // https://www.sqlite.org/fileformat2.html#the_database_header: the size of a page at 16 (1 stands for 65,536),
+        // the number of free pages at 36, the user version at 60, the application ID at 68.
+        let mut header = [0; 100];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+        match read {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(OpenError::NotAStore { path: path.to_owned() });
+            }
+            Err(error) => return Err(OpenError::io("cannot read", path)(error)),
+        }
+        let number_at =
+            |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+        if !header.starts_with(b"SQLite format 3\0") || number_at(68) != APPLICATION_ID {
             return Err(OpenError::NotAStore { path: path.to_owned() });
         }
-        Err(error) => return Err(OpenError::io("cannot read", path)(error)),
-    }
-    let number_at =
-        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
-    if !header.starts_with(b"SQLite format 3\0") || number_at(68) != APPLICATION_ID {
-        return Err(OpenError::NotAStore { path: path.to_owned() });
-    }
-    match number_at(60) {
-        1..=VERSION => Ok(()),
-        found => Err(OpenError::UnknownFormat { path: path.to_owned(), found, known: VERSION }),
+        let page_bytes = match number_at(16) >> 16 {
+            1 => 65_536,
+            bytes => u64::from(bytes),
+        };
+        match number_at(60) {
+            format @ 1..=VERSION => Ok(Self { format, free_bytes: u64::from(number_at(36)) * page_bytes }),
+            found => Err(OpenError::UnknownFormat { path: path.to_owned(), found, known: VERSION }),
+        }
     }
 }
 
@@ -167,6 +219,8 @@ pub(super) fn fill_log(dir: &Path) -> io::Result<()> {
 pub(super) fn connect_writer(dir: &Path) -> rusqlite::Result<Connection> {
     let conn = open(&dir.join(RECORDS))?;
     conn.pragma_update(None, "synchronous", "full")?;
+    #[cfg(debug_assertions)]
+    super::fault_point::weaken(&conn)?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Negative: kibibytes. The tail of the records, the pending rows and the tail of the delivered ones stay in it.
     conn.pragma_update(None, "cache_size", -16_384)?;

@@ -109,6 +109,16 @@ impl Space {
         NoRoom { free_bytes, reserve_bytes: self.reserve_bytes }
     }
 
+    /// What was free on the disk at the last look.
+    pub(super) fn on_disk(&self) -> u64 {
+        lock(&self.seen).on_disk_bytes
+    }
+
+    /// What records never use.
+    pub(super) const fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
     /// What was left for records above the reserve at the last look.
     pub(super) fn free_above_reserve(&self) -> u64 {
         lock(&self.seen).room(self.reserve_bytes)

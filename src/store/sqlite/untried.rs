@@ -44,6 +44,18 @@ struct Line {
     tail: VecDeque<i64>,
 }
 
+/// Where a lane's oldest untried record is, as far as is known without asking the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Front {
+    /// There is none.
+    #[default]
+    None,
+    /// It is this one.
+    At(i64),
+    /// It is the first one from this number on in the lane's chunks.
+    Listed(i64),
+}
+
 /// What a batch takes out of a lane's untried records, from the front.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Taken {
@@ -158,6 +170,16 @@ impl Untried {
         }
     }
 
+    /// Where the oldest one of a lane is.
+    pub(super) fn front(&self, lane: LaneId) -> Front {
+        let Some(line) = self.lines.get(&lane) else { return Front::None };
+        match line.loaded.front() {
+            Some(seq) => Front::At(*seq),
+            None if line.chunks > 0 => Front::Listed(line.from),
+            None => line.tail.front().map_or(Front::None, |seq| Front::At(*seq)),
+        }
+    }
+
     /// How many are in no chunk.
     pub(super) const fn unlisted(&self) -> usize {
         self.unlisted
@@ -253,6 +275,16 @@ impl UntriedChanges {
     }
 }
 
+/// The first record of a lane's chunks from this number on.
+pub(super) fn first_listed(conn: &Connection, lane: LaneId, from: i64) -> rusqlite::Result<Option<i64>> {
+    let chunk: Option<(i64, Vec<u8>)> = conn
+        .prepare_cached("select first, seqs from untried where lane = ?1 and last >= ?2 order by first limit 1")?
+        .query_row(params![lane.0, from], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let seqs = chunk.and_then(|(first, seqs)| decode(first, &seqs));
+    Ok(seqs.and_then(|seqs| seqs.into_iter().find(|seq| *seq >= from)))
+}
+
 /// The distances between rising numbers, seven bits a byte, the lowest first; the first number is known.
 fn encode(seqs: &[i64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(seqs.len() * 2);
@@ -268,7 +300,8 @@ fn encode(seqs: &[i64]) -> Vec<u8> {
     bytes
 }
 
-fn decode(first: i64, bytes: &[u8]) -> Option<VecDeque<i64>> {
+/// The numbers in a chunk; `None` where it is none.
+pub(super) fn decode(first: i64, bytes: &[u8]) -> Option<VecDeque<i64>> {
     let mut seqs = VecDeque::from([first]);
     let (mut seq, mut distance, mut shift) = (first, 0_i64, 0);
     for byte in bytes {

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +25,7 @@ use super::mark::MarkFile;
 use super::reader::ReadThread;
 use super::retention::Retention;
 use crate::store::StoreError;
+use crate::store::observer::{Commit, CommitFailure};
 
 /// Commands in one transaction.
 const MAX_BATCH_COMMANDS: usize = 1_024;
@@ -50,7 +51,7 @@ pub(super) struct Writer {
     pub(super) closed: watch::Sender<bool>,
     /// See [`super::fault_point`].
     #[cfg(debug_assertions)]
-    pub(super) acknowledge_before_commit: bool,
+    pub(super) fault: Option<super::fault_point::FaultPoint>,
 }
 
 /// The other threads, which end before the writer does.
@@ -113,16 +114,35 @@ impl Writer {
             return;
         }
         let weight_bytes = batch.iter().map(Command::weight_bytes).sum();
-        let failure = match self.transact(&mut batch) {
-            Ok(changes) => {
+        #[cfg(debug_assertions)]
+        if let Some(fault) = &mut self.fault {
+            fault.count_batch();
+        }
+        let begun = Instant::now();
+        let done = match self.transact(&mut batch) {
+            Ok((changes, sync)) => {
+                let records = u32::try_from(changes.appended).unwrap_or(u32::MAX);
                 self.committed(changes);
-                None
+                batch.iter_mut().for_each(|command| command.committed(records));
+                Ok(Commit { records, bytes: weight_bytes, took: begun.elapsed(), sync })
             }
-            Err(fault) => Some(self.failed(fault)),
+            Err(fault) => Err(self.failed(fault)),
         };
-        answer(batch, failure.as_ref());
-        if failure.is_none() {
+        answer(batch, done.as_ref().err());
+        self.tell(&done);
+        if done.is_ok() {
             self.helpers.housekeeper.wrote(weight_bytes, &self.conn);
+        }
+    }
+
+    /// Tells whoever observes how a batch ended.
+    fn tell(&self, done: &Result<Commit, Failure>) {
+        let Some(observer) = self.board.observer() else { return };
+        match done {
+            Ok(commit) => observer.committed(commit),
+            Err(Failure::Full(_)) => observer.not_committed(CommitFailure::Full),
+            Err(Failure::Broken(_)) => observer.not_committed(CommitFailure::Broken),
+            Err(Failure::Passing(_) | Failure::Closing) => observer.not_committed(CommitFailure::Passing),
         }
     }
 
@@ -147,8 +167,8 @@ impl Writer {
         others
     }
 
-    /// One transaction, up to and with its commit.
-    fn transact(&self, commands: &mut Vec<Command>) -> Result<Changes, Fault> {
+    /// One transaction, up to and with its commit. The time is that of the commit alone.
+    fn transact(&self, commands: &mut Vec<Command>) -> Result<(Changes, Duration), Fault> {
         self.conn.prepare_cached("begin immediate")?.execute([])?;
         let mut batch = Batch::new(&self.conn, &self.ledger, self.keys.look_up());
         for command in &mut *commands {
@@ -156,11 +176,10 @@ impl Writer {
         }
         let changes = batch.finish(false)?;
         #[cfg(debug_assertions)]
-        if self.acknowledge_before_commit {
-            super::fault_point::acknowledge(commands);
-        }
+        super::fault_point::FaultPoint::before_commit(self.fault, commands);
+        let begun = Instant::now();
         self.conn.prepare_cached("commit")?.execute([])?;
-        Ok(changes)
+        Ok((changes, begun.elapsed()))
     }
 
     /// Memory follows the disk.

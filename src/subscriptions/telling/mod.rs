@@ -9,6 +9,7 @@
 //! is not tried again; a crash in between tells it once more.
 
 mod line;
+mod trying;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet, block_in_place};
 
 use self::line::{Line, UnderWay};
+use self::trying::{Telling, Try};
 use super::{Subscriptions, callback};
 use crate::config::Effective;
 use crate::domain::ids::SubscriptionId;
@@ -28,10 +30,10 @@ use crate::forward::clock::{Clock, Now};
 use crate::forward::fairness;
 use crate::forward::observer::Observer;
 use crate::forward::threads::{LoopHandle, Stopping, grace_of_stop};
+use crate::routing_queue::DeliveryError;
 use crate::routing_queue::http::DeliveryClient;
-use crate::routing_queue::{DeliveryError, RoutingQueue};
 use crate::store::subscriptions::{NewNotice, Notice, Tried, TriedEnd};
-use crate::store::{Outcome, Store, StoreError};
+use crate::store::{Outcome, StoreError};
 
 /// Threads that tell.
 const THREADS: usize = 1;
@@ -82,16 +84,6 @@ pub struct Parts {
 /// When the operating system gives no threads.
 pub fn start(parts: Parts) -> std::io::Result<LoopHandle> {
     LoopHandle::start(("subscriptions", THREADS), move |stopping| Teller::new(parts.clone()).run(stopping))
-}
-
-/// What a try brings back.
-enum Try {
-    /// It was made.
-    Made(Ended),
-    /// The record is not there any more, or without its details.
-    Nothing(&'static str),
-    /// The record could not be read.
-    Unread(StoreError),
 }
 
 /// The loop and its state.
@@ -314,7 +306,15 @@ impl Teller {
                 }
                 line.under_way.insert(notice.number);
                 let records = Arc::clone(&self.parts.subscriptions.records);
-                let trying = tell(records, Arc::clone(&callback), notice.clone(), Arc::clone(&self.effective), limit);
+                let telling = Telling {
+                    records,
+                    callback: Arc::clone(&callback),
+                    notice: notice.clone(),
+                    effective: Arc::clone(&self.effective),
+                    observer: Arc::clone(&self.parts.observer),
+                    now: now.wall,
+                };
+                let trying = telling.try_within(limit);
                 let task = self.tasks.spawn(trying);
                 self.under_way.insert(task.id(), UnderWay { subscription: id, notice, probe });
             }
@@ -353,6 +353,9 @@ impl Teller {
         let end = match made {
             Try::Nothing(reason) => TriedEnd::GivenUp { at: now.wall, reason: reason.to_owned() },
             Try::Unread(StoreError::Damaged(reason)) => TriedEnd::GivenUp { at: now.wall, reason },
+            Try::Unread(fault @ StoreError::Lost { .. }) => {
+                TriedEnd::GivenUp { at: now.wall, reason: fault.to_string() }
+            }
             Try::Unread(fault) => TriedEnd::Later {
                 due: now.wall.after(STORE_PAUSE),
                 error: format!("the record could not be read: {fault}"),
@@ -367,10 +370,7 @@ impl Teller {
                 self.concluded(&notice, &ended, now)
             }
         };
-        if let TriedEnd::GivenUp { reason, .. } = &end {
-            tracing::warn!(%subscription, receipt = %notice.receipt, reason, "telling a subscriber was given up");
-            self.parts.observer.dead_lettered(COUNTED_AS);
-        }
+        self.report(subscription, &notice, &end);
         if let Some(line) = self.lines.get_mut(&subscription) {
             line.tried(notice.number);
         }
@@ -380,12 +380,34 @@ impl Teller {
         self.tried.push(Tried { subscription, number: notice.number, end });
     }
 
+    /// Says what a try came to, unless it is what it ought to be.
+    fn report(&self, subscription: SubscriptionId, notice: &Notice, end: &TriedEnd) {
+        let (receipt, attempt) = (notice.receipt, notice.attempts.saturating_add(1));
+        match end {
+            TriedEnd::Told { .. } if attempt == 1 => {}
+            TriedEnd::Told { at } => {
+                let age_seconds = at.since(notice.at).as_secs();
+                tracing::info!(%subscription, %receipt, attempt, age_seconds, "a subscriber was told late");
+            }
+            TriedEnd::Later { due, error } => {
+                tracing::warn!(%subscription, %receipt, attempt, reason = error, %due, "a subscriber could not be told");
+            }
+            TriedEnd::GivenUp { reason, .. } => {
+                tracing::warn!(%subscription, %receipt, attempt, reason, "telling a subscriber was given up");
+                self.parts.observer.dead_lettered(COUNTED_AS);
+            }
+        }
+    }
+
     /// What becomes of a notice after a try.
     fn concluded(&self, notice: &Notice, ended: &Ended, now: Now) -> TriedEnd {
         self.parts.observer.tried(COUNTED_AS, ended.counted(), ended.seconds);
         let number = notice.attempts.saturating_add(1);
         match attempt::outcome((number, notice.at), &ended.result, &self.effective.delivery, now) {
-            Outcome::Delivered => TriedEnd::Told { at: now.wall },
+            Outcome::Delivered => {
+                self.parts.observer.delivered(COUNTED_AS, &mut std::iter::once(now.wall.since(notice.at)));
+                TriedEnd::Told { at: now.wall }
+            }
             Outcome::Retry { due, error } => TriedEnd::Later { due, error },
             Outcome::DeadLettered { reason } => TriedEnd::GivenUp { at: now.wall, reason },
             // What only a consumer can want.
@@ -474,25 +496,6 @@ impl Teller {
         if let Some(ended) = ended {
             self.take_in(ended);
         }
-    }
-}
-
-/// Tells a subscriber of a record, once.
-async fn tell(
-    records: Arc<dyn Store>,
-    callback: Arc<dyn RoutingQueue>,
-    notice: Notice,
-    effective: Arc<Effective>,
-    limit: Duration,
-) -> Try {
-    let record = match records.record(notice.receipt).await {
-        Ok(Some(record)) => record,
-        Ok(None) => return Try::Nothing("the record is not kept any more"),
-        Err(fault) => return Try::Unread(fault),
-    };
-    match record.whole() {
-        Some(record) => Try::Made(attempt::deliver(callback, record, effective, limit).await),
-        None => Try::Nothing("the details of the record were let go before it could be told"),
     }
 }
 

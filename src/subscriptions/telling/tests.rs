@@ -13,6 +13,7 @@ use crate::forward::observer::Unobserved;
 use crate::routing_queue::signature::SignedHeaders;
 use crate::routing_queue::testing::fake_store::FakeStore;
 use crate::routing_queue::testing::{install_tls_provider, samples};
+use crate::store::Store;
 use crate::store::sqlite::subscriptions::SqliteSubscriptions;
 use crate::store::subscriptions::{Standing, Subscription};
 use crate::subscriptions::{Asked, SubscribeError};

@@ -27,7 +27,7 @@ pub(crate) const ENTITY: &str = "33333333-aaaa-4bbb-8ccc-000000000003";
 pub(crate) fn empty() -> TestGateway {
     let all = credentials();
     let process = all.split("[[api_keys]]\nname = \"fabrikam\"").next().expect("the first key").to_owned();
-    TestGateway::start_with(&Setup { process, organizations: Vec::new() })
+    TestGateway::start_with(&Setup { process, organizations: Vec::new(), tls: false })
 }
 
 /// Makes the organization with a work stream that takes incidents.

@@ -11,18 +11,22 @@ fn case(id: &'static str, n: usize, expected: &'static [u16], headers: &[(&str, 
     Case { id, bytes: request("POST", "/api/v1/records", &headers, nth_incident(n).as_bytes()), expected }
 }
 
-#[test]
-fn k_api_keys() {
-    let mut setup = Setup::default();
+/// The lines that configure a key that was replaced and one that has ended.
+pub(crate) fn more_keys() -> String {
+    let mut lines = String::new();
     for (name, key, more) in
         [("previous", "sg_previous", ""), ("expired", "sg_expired", "expires = \"2020-01-01T00:00:00Z\"\n")]
     {
-        setup.process.push_str(&format!(
+        lines.push_str(&format!(
             "[[api_keys]]\nname = \"{name}\"\nsha256 = \"{}\"\npermissions = [\"records.write\"]\norganizations = \"*\"\n{more}",
             sha256_hex(key)
         ));
     }
-    let gateway = TestGateway::start_with(&setup);
+    lines
+}
+
+/// The cases of this group, for a gateway with [`more_keys`].
+pub(crate) fn cases() -> Vec<Case> {
     let (right, wrong) = (KEY, "sg_test-key-for-contoso-and-fabrikam-with-everythinX");
     let bearer = format!("Bearer {KEY}");
     let long = "k".repeat(10_000);
@@ -34,7 +38,7 @@ fn k_api_keys() {
             expected: &[401],
         }
     };
-    let cases = [
+    vec![
         case("K252 none", 1, &[401], &[]),
         case("K253 empty", 1, &[401], &[("X-Api-Key", "")]),
         case("K254 wrong", 1, &[401], &[("X-Api-Key", wrong)]),
@@ -51,8 +55,14 @@ fn k_api_keys() {
         case("K265 not ASCII", 1, &[401], &[("X-Api-Key", "sg_\u{e9}\u{e9}")]),
         case("K266 10 KB", 1, &[401], &[("X-Api-Key", &long)]),
         case("K267 SQL", 1, &[401], &[("X-Api-Key", "' OR 1=1--%s%n")]),
-    ];
-    run(&gateway, &cases);
+    ]
+}
+
+#[test]
+fn k_api_keys() {
+    let mut setup = Setup::default();
+    setup.process.push_str(&more_keys());
+    run(&TestGateway::start_with(&setup), &cases());
 }
 
 #[test]

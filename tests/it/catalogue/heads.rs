@@ -1,4 +1,4 @@
-//! Group H: header fields, methods and paths.
+//! Group H: header fields, methods and paths; and header fields of group I.
 
 use super::{Case, run};
 use crate::support::gateway::{KEY, TestGateway};
@@ -23,12 +23,11 @@ fn path(id: &'static str, expected: &'static [u16], path: &str) -> Case {
     Case { id, bytes: request("POST", path, &headers(&[]), nth_incident(1).as_bytes()), expected }
 }
 
-#[test]
-fn h_header_fields() {
+fn header_fields() -> Vec<Case> {
     let names: Vec<String> = (0..97).map(|n| format!("X-{n}")).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
     let (long, longer) = ("v".repeat(17 * 1_024), "v".repeat(200_000));
-    let cases = [
+    vec![
         with("H152 97 fields", 1, &[431], &many),
         with("H153 17 KiB field", 1, &[431], &[("X-Long", &long)]),
         with("H154 200 KB field", 1, &[431], &[("X-Long", &longer)]),
@@ -40,35 +39,28 @@ fn h_header_fields() {
         with("I286 traceparent garbage", 286, &[202], &[("traceparent", "garbage")]),
         with("I287 internal fields", 287, &[202], &[("webhook-id", "x"), ("X-Internal-Admin", "1")]),
         with("I288 hop-by-hop drop", 288, &[202], &[("Connection", "X-Api-Key")]),
-        with("I289 escape in user agent", 289, &[202], &[("User-Agent", "a${jndi:ldap://x}{{7*7}}")]),
-    ];
-    run(&TestGateway::start(), &cases);
+        with("I291 templates in the user agent", 289, &[202], &[("User-Agent", "a${jndi:ldap://x}{{7*7}}")]),
+    ]
 }
 
-#[test]
-fn h_methods() {
+fn methods() -> Vec<Case> {
     let long = "M".repeat(1_000);
-    let cases = [
+    vec![
         method("H157 GET", &[405], "GET", RECORDS),
         method("H158 PUT", &[405], "PUT", RECORDS),
         method("H158 DELETE", &[405], "DELETE", RECORDS),
         method("H158 PATCH", &[405], "PATCH", RECORDS),
         method("H159 TRACE", &[405], "TRACE", RECORDS),
-        method("H160 CONNECT", &[400, 405], "CONNECT", "gateway.test:443"),
-        method("H161 OPTIONS *", &[404, 405], "OPTIONS", "*"),
+        method("H160 CONNECT", &[405], "CONNECT", "gateway.test:443"),
+        method("H161 OPTIONS *", &[404], "OPTIONS", "*"),
         method("H162 post", &[405], "post", RECORDS),
-        method("H163 long method", &[400, 405], &long, RECORDS),
-        method("H163 GET on lease", &[405], "GET", "/api/v1/work-items/lease"),
-        method("H163 POST on a list", &[405], "POST", "/api/v1/organizations"),
-    ];
-    let gateway = TestGateway::start();
-    run(&gateway, &cases);
-    let answer = gateway.call("GET", RECORDS, KEY, b"");
-    assert_eq!(answer.header("allow"), Some("POST"));
+        method("H163 long method", &[405], &long, RECORDS),
+        method("H157 GET on lease", &[405], "GET", "/api/v1/work-items/lease"),
+        method("H158 POST on a list", &[405], "POST", "/api/v1/organizations"),
+    ]
 }
 
-#[test]
-fn h_paths() {
+fn paths() -> Vec<Case> {
     let (five, seventy) = (format!("{RECORDS}?x={}", "a".repeat(5_000)), format!("{RECORDS}?x={}", "a".repeat(70_000)));
     let raw = |id, expected, target: &[u8]| {
         let mut bytes = b"POST ".to_vec();
@@ -78,7 +70,8 @@ fn h_paths() {
         );
         Case { id, bytes, expected }
     };
-    let cases = [
+    let absolute = request("POST", "http://evil.example/api/v1/records", &headers(&[]), nth_incident(179).as_bytes());
+    vec![
         path("H155 5 KiB target", &[414], &five),
         path("H156 70 KB target", &[414], &seventy),
         path("H165 double slashes", &[404], "//api//v1//records"),
@@ -93,9 +86,22 @@ fn h_paths() {
         method("H174 %0d%0a", &[400], "GET", "/api/v1/receipts/a%0d%0aSet-Cookie:x"),
         method("H175 %ff", &[400], "GET", "/api/v1/receipts/%ff"),
         raw("H176 raw UTF-8", &[400], "/api/v1/récords".as_bytes()),
-        raw("H177 fragment", &[400, 404], b"/api/v1/records#frag"),
-        raw("H178 backslash", &[400, 404], b"/api/v1\\records"),
-        raw("H179 foreign absolute target", &[400, 202], b"http://evil.example/api/v1/records"),
-    ];
-    run(&TestGateway::start(), &cases);
+        raw("H177 fragment", &[400], b"/api/v1/records#frag"),
+        raw("H178 backslash", &[404], b"/api/v1\\records"),
+        raw("H179 foreign absolute target", &[400], b"http://evil.example/api/v1/records"),
+        Case { id: "H179 foreign host of a good record", bytes: absolute, expected: &[202] },
+    ]
+}
+
+/// The cases of this group.
+pub(crate) fn cases() -> Vec<Case> {
+    [header_fields(), methods(), paths()].concat()
+}
+
+#[test]
+fn h_heads() {
+    let gateway = TestGateway::start();
+    run(&gateway, &cases());
+    let answer = gateway.call("GET", RECORDS, KEY, b"");
+    assert_eq!(answer.header("allow"), Some("POST"), "H157");
 }

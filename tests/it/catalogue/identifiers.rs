@@ -1,12 +1,11 @@
 //! Group G: GUIDs and names in every spelling.
 
-use super::{post, run};
+use super::{Case, post, run};
 use crate::support::gateway::TestGateway;
 use crate::support::records::{nth_incident, record_id};
 
-#[test]
-fn g_guids_and_identifiers() {
-    let gateway = TestGateway::start();
+/// The cases of this group.
+pub(crate) fn cases() -> Vec<Case> {
     let id = record_id(1);
     // The record's own details name another spelling of the same ID, so only the property changes.
     let spelt = |n: usize, spelling: &dyn Fn(&str) -> String| {
@@ -16,7 +15,7 @@ fn g_guids_and_identifiers() {
     let named = |from: &str, to: &str| nth_incident(1).replacen(from, to, 1);
     let logical = |to: &str| named("\"entityLogicalName\":\"incident\"", &format!("\"entityLogicalName\":\"{to}\""));
     let upper_in_braces: &dyn Fn(&str) -> String = &|id| format!("{{{}}}", id.to_uppercase());
-    let cases = [
+    vec![
         post("G62 {UPPER}", &[202], spelt(62, upper_in_braces)),
         post("G63 32 digits", &[202], spelt(63, &|id| id.replace('-', ""))),
         post("G64 %7b…%7d", &[202], spelt(64, &|id| format!("%7b{id}%7D"))),
@@ -53,6 +52,11 @@ fn g_guids_and_identifiers() {
         post("G83 >", &[400], logical(">")),
         post("G83 .", &[400], logical("a.b")),
         post("G83 blank", &[400], logical("a b")),
-    ];
-    run(&gateway, &cases);
+        post("I283 line end in a name", &[400], logical("incident\\r\\nX-Evil: 1")),
+    ]
+}
+
+#[test]
+fn g_guids_and_identifiers() {
+    run(&TestGateway::start(), &cases());
 }

@@ -47,6 +47,7 @@ pub(crate) fn sample_gateway() -> (TestGateway, String) {
     let gateway = TestGateway::start_with(&Setup {
         process: include_str!("../../../config/streamgate.toml").to_owned(),
         organizations: vec![("contoso.toml", include_str!("../../../config/organizations/contoso.toml").to_owned())],
+        tls: false,
     });
     let key = std::fs::read_to_string(gateway.folder().join("data/development.key")).expect("a development key");
     (gateway, key.trim().to_owned())

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::eventually;
 use super::raw::{Answer, exchange, request};
+use super::tls;
 
 /// The key that tests call with; its hash is in [`PROCESS`].
 pub(crate) const KEY: &str = "sg_test-key-for-contoso-and-fabrikam-with-everything";
@@ -32,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) process: String,
     /// File name and content of each organization.
     pub(crate) organizations: Vec<(&'static str, String)>,
+    /// Whether both listeners speak TLS, with a certificate of [`tls::authority`].
+    pub(crate) tls: bool,
 }
 
 impl Default for Setup {
@@ -42,11 +45,17 @@ impl Default for Setup {
                 ("contoso.toml", ORGANIZATION.to_owned()),
                 ("fabrikam.toml", OTHER_ORGANIZATION.to_owned()),
             ],
+            tls: false,
         }
     }
 }
 
 impl Setup {
+    /// The usual set-up, by TLS.
+    pub(crate) fn over_tls() -> Self {
+        Self { tls: true, ..Self::with(tls::SETTINGS) }
+    }
+
     /// The usual set-up with these settings besides, which must stand before the first table.
     pub(crate) fn with(settings: &str) -> Self {
         let usual = Self::default();
@@ -120,14 +129,18 @@ impl TestGateway {
                 .unwrap_or_else(|faults| panic!("the test's configuration has faults:\n{faults}"));
             actix_web::rt::System::new().block_on(async move {
                 let app = App::build(config).expect("built");
-                addresses.send((app.public_address()?, app.admin_address()?)).expect("the test waits");
+                let by_tls = [app.public_identity().is_some(), app.admin_identity().is_some()];
+                addresses.send((app.public_address()?, app.admin_address()?, by_tls)).expect("the test waits");
                 app.run(async {
                     let _stopped_or_dropped = stopped.await;
                 })
                 .await
             })
         });
-        let (public, admin) = ready.recv().expect("the gateway starts");
+        let (public, admin, by_tls) = ready.recv().expect("the gateway starts");
+        for (address, by_tls) in [(public, by_tls[0]), (admin, by_tls[1])] {
+            tls::expect(address, by_tls);
+        }
         Self { public, admin, folder, stop: Some(stop), thread: Some(thread) }
     }
 
@@ -212,6 +225,9 @@ fn headers<'a>(key: &'a str, body: &[u8]) -> Vec<(&'a str, &'a str)> {
 /// Writes `streamgate.toml` and the organizations.
 pub(crate) fn write_configuration(folder: &Path, setup: &Setup) {
     std::fs::write(folder.join("streamgate.toml"), &setup.process).expect("written");
+    if setup.tls {
+        tls::authority().write_pair(folder);
+    }
     std::fs::create_dir_all(folder.join("organizations")).expect("a folder");
     for (name, content) in &setup.organizations {
         std::fs::write(folder.join("organizations").join(name), content).expect("written");

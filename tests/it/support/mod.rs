@@ -8,6 +8,7 @@ pub(crate) mod issuer;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod tls;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -27,4 +28,11 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 /// Says that something was not tested, past the test runner, which would keep it from whoever looks.
 pub(crate) fn skipped(what: &str) {
     let _told = writeln!(std::io::stderr(), "SKIPPED: {what}");
+}
+
+/// The figure of a metric without labels, which is a whole number.
+pub(crate) fn metric(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("{name} is missing in\n{text}"));
+    value.strip_suffix(".0").unwrap_or(value).parse().unwrap_or_else(|_| panic!("{name} is {value}"))
 }

@@ -10,11 +10,22 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// What it printed when it was ready.
+    pub(crate) greeting: serde_json::Value,
 }
 
 impl Process {
     /// Starts on the configuration in this folder; its records are in `data` beside it.
     pub(crate) fn start(folder: &Path, fault: Option<&str>) -> Self {
+        Self::spawn(folder, fault, Stdio::null())
+    }
+
+    /// The same, with its log in this file.
+    pub(crate) fn start_logging(folder: &Path, log: &Path) -> Self {
+        Self::spawn(folder, None, std::fs::File::create(log).expect("a file").into())
+    }
+
+    fn spawn(folder: &Path, fault: Option<&str>, log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamgate"));
         command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -24,7 +35,7 @@ impl Process {
             .arg(folder.join("data"))
             .env_remove("STREAMGATE_FAULT")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(log);
         if let Some(fault) = fault {
             command.env("STREAMGATE_FAULT", fault);
         }
@@ -35,14 +46,24 @@ impl Process {
             serde_json::from_str(&line).unwrap_or_else(|fault| panic!("no greeting ({fault}): {line:?}"));
         let address = |name: &str| {
             let url = greeting[name].as_str().expect("an address");
-            url.trim_start_matches("http://").parse().expect("an address")
+            let (scheme, address) = url.split_once("://").expect("an address");
+            let address = address.parse().expect("an address");
+            super::tls::expect(address, scheme == "https");
+            address
         };
-        Self { child, public: address("publicUrl"), admin: address("adminUrl") }
+        let (public, admin) = (address("publicUrl"), address("adminUrl"));
+        Self { child, public, admin, greeting }
     }
 
     /// Its process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("told");
     }
 
     /// kill -9, without awaiting the end: for threads that see it from outside.

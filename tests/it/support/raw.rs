@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::tls::{self, Stream};
+
 /// One answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -36,16 +38,31 @@ impl Answer {
 
 /// A connection.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    pub(crate) stream: Stream,
     pending: Vec<u8>,
 }
 
 impl Connection {
-    /// Connects; reads give up after 40 seconds, so that a hanging gateway fails a test and does not hang it.
+    /// Connects, by TLS where the listener speaks it; reads give up after 40 seconds, so that a hanging gateway fails a
+    /// test and does not hang it.
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connected");
-        stream.set_read_timeout(Some(Duration::from_secs(40))).expect("a time-out");
-        stream.set_nodelay(true).expect("no delay");
+        let in_the_clear = Self::open_in_the_clear(address);
+        match (tls::speaks(address), in_the_clear.stream) {
+            (true, Stream::Plain(tcp)) => Self::over(Stream::secured(tcp, tls::client())),
+            (_, stream) => Self::over(stream),
+        }
+    }
+
+    /// Connects without TLS, whatever the listener speaks.
+    pub(crate) fn open_in_the_clear(address: SocketAddr) -> Self {
+        let tcp = TcpStream::connect(address).expect("connected");
+        tcp.set_read_timeout(Some(Duration::from_secs(40))).expect("a time-out");
+        tcp.set_nodelay(true).expect("no delay");
+        Self::over(Stream::Plain(tcp))
+    }
+
+    /// A connection that is there.
+    pub(crate) fn over(stream: Stream) -> Self {
         Self { stream, pending: Vec::new() }
     }
 
@@ -55,8 +72,8 @@ impl Connection {
     }
 
     /// Ends the sending side.
-    pub(crate) fn finish_sending(&self) {
-        let _shut = self.stream.shutdown(std::net::Shutdown::Write);
+    pub(crate) fn finish_sending(&mut self) {
+        self.stream.finish_sending();
     }
 
     /// The next answer; `None` when the connection closed instead.
@@ -102,6 +119,8 @@ impl Connection {
                 read
             }
             Err(fault) if matches!(fault.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => 0,
+            // A TLS connection that ended without saying so.
+            Err(fault) if fault.kind() == ErrorKind::UnexpectedEof => 0,
             Err(fault) => panic!("no answer: {fault}"),
         }
     }

@@ -103,6 +103,11 @@ pub(crate) fn agrees<E: Engine>(make: impl Fn() -> E) {
                     } else {
                         model.take(step, &bench).await?;
                     }
+                    let oldest = bench.0.oldest_pending().await.unwrap();
+                    prop_assert_eq!(
+                        oldest.into_iter().map(|one| (one.lane, one.accepted_at)).collect::<BTreeMap<_, _>>(),
+                        model.oldest()
+                    );
                 }
                 let verdict = model.compare(&bench).await;
                 bench.0.close().await;
@@ -115,6 +120,16 @@ pub(crate) fn agrees<E: Engine>(make: impl Fn() -> E) {
 impl Model {
     fn moment(&self) -> Timestamp {
         Timestamp::from_millis(self.now * 1000)
+    }
+
+    /// The first pending record of each lane.
+    fn oldest(&self) -> BTreeMap<LaneId, Timestamp> {
+        let pending = self.records.iter().filter(|record| matches!(record.state, State::Pending { .. }));
+        let mut oldest = BTreeMap::new();
+        for record in pending {
+            oldest.entry(record.lane).or_insert_with(|| Timestamp::from_millis(record.accepted_at * 1000));
+        }
+        oldest
     }
 
     async fn take(&mut self, step: &Step, bench: &Bench) -> Result<(), TestCaseError> {

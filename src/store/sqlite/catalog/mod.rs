@@ -7,6 +7,8 @@
 
 mod rows;
 
+pub(super) use self::rows::damaged_rows;
+
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params};
@@ -22,7 +24,7 @@ use crate::store::catalog::{AuditPage, AuditQuery, CatalogChange, CatalogStore};
 /// The file.
 pub const CATALOG: &str = "catalog.db";
 /// Says that there was a catalog, so that one that is missing shows.
-const MARK: &str = "catalog.mark";
+pub(super) const MARK: &str = "catalog.mark";
 /// "SGCT": says in the header whose file it is.
 const APPLICATION_ID: u32 = 0x5347_4354;
 /// The format that this engine writes.
@@ -46,7 +48,7 @@ create table audit (
 ";
 
 /// What the file is.
-const KIND: Kind = Kind {
+pub(super) const KIND: Kind = Kind {
     file: CATALOG,
     mark: MARK,
     application_id: APPLICATION_ID,
@@ -67,7 +69,12 @@ pub struct SqliteCatalog(SideFile);
 /// A sentence that names the file.
 pub fn read_stored(data_dir: &Path) -> Result<Stored, String> {
     let path = data_dir.join(CATALOG);
-    let in_words = |fault: &dyn std::fmt::Display| format!("{} cannot be read: {fault}", path.display());
+    let in_words = |fault: &dyn std::fmt::Display| {
+        let (file, directory) = (path.display(), data_dir.display());
+        format!(
+            "{file} cannot be read: {fault}; to see all that is wrong, run: streamgate verify --data-dir {directory}"
+        )
+    };
     match path.try_exists() {
         Ok(true) => {}
         Ok(false) if data_dir.join(MARK).exists() => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -67,6 +67,61 @@ fn api_keys(conn: &Connection) -> Result<BTreeMap<Arc<str>, StoredApiKey>, Store
     Ok(api_keys)
 }
 
+/// Names every row that is not as it was written.
+pub(in crate::store::sqlite) fn damaged_rows(conn: &Connection, note: &mut dyn FnMut(String)) {
+    let generation = conn.query_row("select generation from meta where id = 1", [], |row| row.get::<_, i64>(0));
+    if let Err(fault) = generation {
+        note(format!("its generation cannot be read: {fault}"));
+    }
+    let text = |row: &Row<'_>| -> rusqlite::Result<(String, i64)> { Ok((row.get(1)?, row.get(2)?)) };
+    each_row(conn, "organizations", "select id, document, crc from organizations", note, |row| {
+        let key: Vec<u8> = row.get(0)?;
+        let (document, crc) = text(row)?;
+        let sound = key.len() == 16 && verified::<Document>(&key, &document, crc).is_some();
+        let id = || key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        Ok((!sound).then(|| format!("organization {}", id())))
+    });
+    each_row(conn, "api_keys", "select name, document, crc from api_keys", note, |row| {
+        let name: String = row.get(0)?;
+        let (document, crc) = text(row)?;
+        let key = verified::<Value>(name.as_bytes(), &document, crc);
+        let sound = key.and_then(|value| StoredApiKey::from_json(&name, &value)).is_some();
+        Ok((!sound).then(|| format!("API key `{name}`")))
+    });
+    each_row(conn, "audit", "select seq, at, organization, resource, entry, crc from audit", note, |row| {
+        let row = AuditRow::of(row)?;
+        let seq = row.seq;
+        Ok(row.into_entry().is_err().then(|| format!("entry {seq} of the audit trail")))
+    });
+}
+
+/// Looks at the rows of a table, as far as they can be read.
+fn each_row(
+    conn: &Connection,
+    table: &str,
+    sql: &str,
+    note: &mut dyn FnMut(String),
+    look: impl Fn(&Row<'_>) -> rusqlite::Result<Option<String>>,
+) {
+    let mut count = 0_u64;
+    let read = (|| {
+        let mut select = conn.prepare(sql)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            match look(row) {
+                Ok(None) => {}
+                Ok(Some(what)) => note(format!("{what} is not as it was written")),
+                Err(fault) => note(format!("row {count} of the table {table} is not as it was written: {fault}")),
+            }
+        }
+        Ok::<_, rusqlite::Error>(())
+    })();
+    if let Err(fault) = read {
+        note(format!("the table {table} cannot be read to its end: {fault}"));
+    }
+}
+
 /// About how large a page of the trail is at most.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -114,6 +169,17 @@ struct AuditRow {
 }
 
 impl AuditRow {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            at: row.get(1)?,
+            organization: row.get(2)?,
+            resource: row.get(3)?,
+            text: row.get(4)?,
+            crc: row.get(5)?,
+        })
+    }
+
     fn passes(&self, query: &AuditQuery) -> bool {
         let of_them = query.organizations.as_ref().is_none_or(|wanted| {
             let own = self.organization.as_deref();
@@ -154,18 +220,7 @@ pub(super) fn audit(conn: &Connection, query: &AuditQuery, limit: usize) -> Resu
             "select seq, at, organization, resource, entry, crc from audit where seq < ?1 order by seq desc",
         )
         .map_err(read_error)?;
-    let rows = select
-        .query_map([query.before.unwrap_or(i64::MAX)], |row| {
-            Ok(AuditRow {
-                seq: row.get(0)?,
-                at: row.get(1)?,
-                organization: row.get(2)?,
-                resource: row.get(3)?,
-                text: row.get(4)?,
-                crc: row.get(5)?,
-            })
-        })
-        .map_err(read_error)?;
+    let rows = select.query_map([query.before.unwrap_or(i64::MAX)], AuditRow::of).map_err(read_error)?;
     let mut bytes = 0;
     for (looked_at, row) in rows.enumerate() {
         let row = row.map_err(read_error)?;

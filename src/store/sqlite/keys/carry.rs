@@ -30,7 +30,7 @@ use crate::store::sqlite::retention::Clock;
 use crate::store::sqlite::row::DuplicateKey;
 
 /// An entry stays so much longer than it counts: a clock in a wrong time zone is set right within it.
-const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest rest between two pieces while appends wait.
 const LONGEST_REST: Duration = Duration::from_millis(50);
 /// When to try again what could not be done.

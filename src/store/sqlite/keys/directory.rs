@@ -55,20 +55,39 @@ fn open_existing(dir: &Path, store: &StoreMark) -> Result<RunSet, KeysError> {
         if name.ends_with(DRAFT_SUFFIX) {
             fs::remove_file(&path).map_err(KeysError::io("cannot remove", &path))?;
         } else if name.ends_with(RUN_SUFFIX) {
-            let run = Run::open(&path, store)?;
-            if name != file_name(run.header.from, run.header.to) {
-                return Err(KeysError::damaged(&path, "has the name of another run"));
-            }
-            runs.push(run);
+            runs.push(Run::open(&path, store).and_then(with_its_name)?);
         }
     }
     in_order(runs)
 }
 
 /// Puts runs in order, and removes those that were merged into others.
-fn in_order(mut runs: Vec<Run>) -> Result<RunSet, KeysError> {
+fn in_order(runs: Vec<Run>) -> Result<RunSet, KeysError> {
+    let (kept, merged) = arranged(runs)?;
+    for run in merged {
+        fs::remove_file(&run.path).map_err(KeysError::io("cannot remove", &run.path))?;
+    }
+    Ok(RunSet::of(kept))
+}
+
+/// Whether a file is a run by its name.
+pub(super) fn is_run(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(RUN_SUFFIX))
+}
+
+/// The run, if its file is called as it should be.
+pub(super) fn with_its_name(run: Run) -> Result<Run, KeysError> {
+    let wanted = file_name(run.header.from, run.header.to);
+    if run.path.file_name().is_some_and(|name| *name == *wanted) {
+        return Ok(run);
+    }
+    Err(KeysError::damaged(&run.path, "has the name of another run"))
+}
+
+/// Runs in order, newest first, and those that were merged into them.
+pub(super) fn arranged(mut runs: Vec<Run>) -> Result<(Vec<Arc<Run>>, Vec<Run>), KeysError> {
     runs.sort_by_key(|run| (run.header.from, Reverse(run.header.to)));
-    let mut kept = Vec::with_capacity(runs.len());
+    let (mut kept, mut merged) = (Vec::with_capacity(runs.len()), Vec::new());
     let mut covered_to = 0;
     for run in runs {
         let (from, to) = run.range();
@@ -76,14 +95,14 @@ fn in_order(mut runs: Vec<Run>) -> Result<RunSet, KeysError> {
             covered_to = to;
             kept.push(Arc::new(run));
         } else if to <= covered_to {
-            fs::remove_file(&run.path).map_err(KeysError::io("cannot remove", &run.path))?;
+            merged.push(run);
         } else {
             let what = format!("begins at record {from}, and the one before it ends at {covered_to}");
             return Err(KeysError::damaged(&run.path, what));
         }
     }
     kept.reverse();
-    Ok(RunSet::of(kept))
+    Ok((kept, merged))
 }
 
 /// Takes an index that turned out wrong away, so that the next start makes it again. What is open of it stays open, and

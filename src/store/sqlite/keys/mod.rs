@@ -38,6 +38,7 @@ mod open;
 mod run;
 mod set;
 mod tiers;
+mod verify;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -54,6 +55,7 @@ use self::hash::KeyHash;
 pub(super) use self::open::{Opened, open};
 use self::set::RunSet;
 pub(super) use self::set::Runs;
+pub(super) use self::verify::Index;
 use super::board::Board;
 use super::retention::Clock;
 use super::row::DuplicateKey;

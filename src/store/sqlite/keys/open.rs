@@ -53,7 +53,7 @@ pub(in crate::store::sqlite) fn open(
             return Err(check::lost(&file, meta.high_water + 1, merged_to));
         }
         let mut tail = read_tail(records, merged_to, tuning.keys_at_start).map_err(OpenError::sqlite(&file))?;
-        if tail.newest == meta.high_water && tail.keys.len() < tuning.merge_at_keys {
+        if tail.newest >= meta.newest && tail.keys.len() < tuning.merge_at_keys {
             return Ok(Opened { data_dir: data_dir.to_owned(), store, runs, tail });
         }
         if tail.newest == merged_to {

@@ -28,6 +28,7 @@ use super::sweep::{Shelf, Slice};
 use crate::config::settings::RetentionSettings;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+pub(crate) use crate::store::observer::Swept;
 
 /// How often it looks for what is to be closed, and whether the disk is full.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,19 +56,6 @@ pub(super) enum Call {
     /// To do all that is due at this moment.
     #[cfg(test)]
     Sweep(Moment, tokio::sync::oneshot::Sender<Swept>),
-}
-
-/// How many records something was done to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Swept {
-    /// Closed while they waited.
-    pub(crate) closed: u64,
-    /// Given up since they were pending for too long.
-    pub(crate) given_up: u64,
-    /// Without their details from now on.
-    pub(crate) trimmed: u64,
-    /// Deleted.
-    pub(crate) deleted: u64,
 }
 
 /// The running thread.
@@ -237,7 +225,11 @@ impl Keeper {
     }
 
     fn report_round(&mut self) {
-        let Swept { closed, given_up, trimmed, deleted } = std::mem::take(&mut self.swept);
+        let swept = std::mem::take(&mut self.swept);
+        if let Some(observer) = self.reader.board.observer() {
+            observer.retention_round_ended(&swept);
+        }
+        let Swept { closed, given_up, trimmed, deleted } = swept;
         if closed + given_up + trimmed + deleted > 0 {
             tracing::info!(
                 closed,

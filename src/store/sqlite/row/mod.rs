@@ -9,6 +9,8 @@
 //! checksum of its own over everything that is left.
 
 pub(super) mod format_2;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use crc32fast::Hasher;
 use rusqlite::{Connection, OptionalExtension};
@@ -303,7 +305,7 @@ const NO_TEXT: u32 = u32::MAX;
 pub(super) const UNREADABLE: &[u8] = &[0];
 /// How a body says whether it ends with the details, or with their SHA-256.
 const KEPT: u8 = 1;
-const TRIMMED: u8 = 2;
+pub(super) const TRIMMED: u8 = 2;
 
 impl<'a> Content<'a> {
     /// The body of the record: what is not in its head.

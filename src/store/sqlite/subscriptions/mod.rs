@@ -5,6 +5,8 @@
 
 mod rows;
 
+pub(super) use self::rows::{damaged_rows, each_notice};
+
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -15,16 +17,18 @@ use crate::domain::ids::SubscriptionId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::subscriptions::{
-    DeadNotice, Due, Ended, NewNotice, Standing, Subscription, SubscriptionStore, Tried, TriedEnd,
+    DeadNotice, Due, Ended, NewNotice, Standing, Subscription, SubscriptionStore, Summary, Tried, TriedEnd,
 };
 
 /// The file.
 pub const SUBSCRIPTIONS: &str = "subscriptions.db";
+/// Says that there was one, so that one that is missing shows.
+pub(super) const MARK: &str = "subscriptions.mark";
 
 /// What the file is. Its application ID is "SGSU".
-const KIND: Kind = Kind {
+pub(super) const KIND: Kind = Kind {
     file: SUBSCRIPTIONS,
-    mark: "subscriptions.mark",
+    mark: MARK,
     application_id: 0x5347_5355,
     version: 1,
     tables: "
@@ -188,6 +192,26 @@ impl SubscriptionStore for SqliteSubscriptions {
                 .query_row([], |row| row.get::<_, Option<i64>>(0))
         };
         Ok(self.0.read(oldest).map_err(read_error)?.map(i64::cast_unsigned))
+    }
+
+    fn summary(&self, most: usize) -> Result<Summary, StoreError> {
+        let count = |conn: &Connection, which: &str| {
+            // Counts the entries of a partial index, and stops.
+            let sql = format!("select count(*) from (select 1 from notices where dead_at is {which} limit ?1)");
+            conn.prepare_cached(&sql)?.query_row([limited(most)], |row| row.get::<_, i64>(0))
+        };
+        let summary = |conn: &Connection| {
+            let oldest: Option<i64> = conn
+                .prepare_cached("select at from notices where dead_at is null order by number limit 1")?
+                .query_row([], |row| row.get(0))
+                .optional()?;
+            Ok(Summary {
+                pending: count(conn, "null")?.cast_unsigned(),
+                dead_lettered: count(conn, "not null")?.cast_unsigned(),
+                oldest_pending_at: oldest.map(Timestamp::from_millis),
+            })
+        };
+        self.0.read(summary).map_err(read_error)
     }
 
     fn due(&self, id: &SubscriptionId, now: Timestamp, limit: usize) -> Result<Due, StoreError> {

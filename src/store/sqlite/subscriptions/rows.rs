@@ -89,6 +89,42 @@ pub(super) fn load(conn: &Connection) -> Result<Vec<Subscription>, StoreError> {
     Ok(subscriptions)
 }
 
+/// Names every subscription that is not as it was written.
+pub(in crate::store::sqlite) fn damaged_rows(conn: &Connection, note: &mut dyn FnMut(String)) {
+    let position = conn.query_row("select position from meta where id = 1", [], |row| row.get::<_, i64>(0));
+    if let Err(fault) = position {
+        note(format!("its position cannot be read: {fault}"));
+    }
+    let read = (|| {
+        let mut select =
+            conn.prepare("select number, id, document, crc, ended_at, ended_because, after from subscriptions")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let number: i64 = row.get(0)?;
+            if !matches!(subscription_in(row), Ok(Some(_))) {
+                note(format!("subscription {number} is not as it was written"));
+            }
+        }
+        Ok::<_, rusqlite::Error>(())
+    })();
+    if let Err(fault) = read {
+        note(format!("its subscriptions cannot be read to their end: {fault}"));
+    }
+}
+
+/// Every notice: the number of its record, and the receipt.
+pub(in crate::store::sqlite) fn each_notice(
+    conn: &Connection,
+    each: &mut dyn FnMut(i64, ReceiptId),
+) -> rusqlite::Result<()> {
+    let mut select = conn.prepare("select number, receipt from notices")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        each(row.get(0)?, ReceiptId::from_bytes(row.get(1)?));
+    }
+    Ok(())
+}
+
 fn subscription_in(row: &Row<'_>) -> rusqlite::Result<Option<Subscription>> {
     let (key, text, crc): ([u8; 24], String, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
     let ended = match row.get::<_, Option<i64>>(4)? {

@@ -125,7 +125,7 @@ async fn filled() -> (InDirectory, Vec<(ReceiptId, ReceiptStatus)>) {
     filled_as(1).await
 }
 
-async fn filled_as(format: u32) -> (InDirectory, Vec<(ReceiptId, ReceiptStatus)>) {
+pub(super) async fn filled_as(format: u32) -> (InDirectory, Vec<(ReceiptId, ReceiptStatus)>) {
     let engine = InDirectory::new();
     let bench = Bench(engine.start());
     for record in 1..=5 {

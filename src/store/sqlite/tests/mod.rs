@@ -1,11 +1,14 @@
 //! The contract, and what is this engine's own: its files, its index, its refusals.
 
 mod broken;
+mod corruption;
 mod damage;
 mod files;
 mod format;
 mod keys;
+mod recover;
 mod retention;
+mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};

@@ -1,0 +1,5 @@
+//! What is done to a data directory while no gateway runs on it: verifying, recovering.
+
+pub use crate::store::sqlite::recover::{Losses, Recovery, plan as plan_recovery, recover};
+pub use crate::store::sqlite::verify::report::{Counts, Finding, Report, Severity};
+pub use crate::store::sqlite::verify::{Options, Progress, verify};

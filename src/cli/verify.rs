@@ -1,0 +1,137 @@
+//! `streamgate verify`: whether every receipt that was ever handed out is accounted for. Reads all of a store that no
+//! gateway has open, and changes nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::output::{Output, printable};
+use super::progress::Line;
+use super::{Exit, Failure, with_causes};
+use crate::app::upkeep::{self, Counts, Finding, Options, Report, Severity};
+
+/// Findings of each kind that are shown unless all are wanted.
+const SHOWN: usize = 20;
+/// Receipts of one finding that are shown unless all are wanted.
+const RECEIPTS_SHOWN: usize = 3;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+/// Which store, and how much is wanted of what is found.
+#[derive(Debug, clap::Args)]
+pub(super) struct StoreArgs {
+    /// The data directory of a gateway that does not run.
+    #[arg(long, env = "STREAMGATE_DATA_DIR", value_name = "DIR", default_value = "streamgate-data")]
+    pub(super) data_dir: PathBuf,
+    /// Show every finding, not only the first of each kind.
+    #[arg(long)]
+    pub(super) all: bool,
+    /// For how long repeats are recognized, where it is configured other than by default (store.duplicate_window_days).
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    pub(super) duplicate_window_days: u32,
+}
+
+impl StoreArgs {
+    pub(super) fn options(&self) -> Options {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Options {
+            findings: if self.all { usize::MAX } else { SHOWN },
+            duplicate_window: DAY.saturating_mul(self.duplicate_window_days),
+        }
+    }
+}
+
+pub(super) fn run(args: &VerifyArgs, output: &Output) -> Result<Exit, Failure> {
+    let mut line = Line::start(output.is_json());
+    let report = upkeep::verify(&args.store.data_dir, &args.store.options(), &mut |progress| line.show(progress));
+    line.end();
+    let report = report.map_err(|fault| Failure::new(Exit::Store, with_causes(&fault)))?;
+    if output.is_json() {
+        output.json(&with_advice(&report))?;
+    } else {
+        print(&report, args.store.all, output)?;
+    }
+    Ok(if report.sound { Exit::Done } else { Exit::Refused })
+}
+
+/// The report, each finding with what it means and what to do.
+pub(super) fn with_advice(report: &Report) -> serde_json::Value {
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    let findings = value.get_mut("findings").and_then(serde_json::Value::as_array_mut);
+    for (member, finding) in findings.into_iter().flatten().zip(&report.findings) {
+        if let Some(members) = member.as_object_mut() {
+            members.insert("meaning".to_owned(), finding.kind.meaning().into());
+            members.insert("action".to_owned(), finding.kind.action().into());
+        }
+    }
+    value
+}
+
+/// The report for a person.
+pub(super) fn print(report: &Report, all: bool, output: &Output) -> Result<(), Failure> {
+    let Report { counts, findings, totals, .. } = report;
+    let verdict = if report.sound { "sound" } else { "NOT SOUND" };
+    output.line(format!("{}: {verdict}", report.directory))?;
+    for (name, count) in rows(counts) {
+        output.line(format!("  {name:<28} {count:>12}"))?;
+    }
+    let mut told = None;
+    for finding in findings {
+        if told != Some(finding.kind) {
+            output.line(format!("\n{}", finding.kind.meaning()))?;
+            output.line(format!("  what to do: {}", finding.kind.action()))?;
+            told = Some(finding.kind);
+        }
+        output.line(format!("  - {}", in_words(finding, all)))?;
+    }
+    let shown = u64::try_from(findings.len()).unwrap_or(u64::MAX);
+    let found: u64 = totals.values().map(|total| total.findings).sum();
+    if found > shown {
+        output.note(format!("{} more findings are not shown; --all shows them", found - shown))?;
+    }
+    for lost in &report.written_down {
+        output.line(format!(
+            "\nwritten down as lost on {}: records {} to {} ({})",
+            lost.at,
+            lost.from,
+            lost.to,
+            printable(&lost.why)
+        ))?;
+    }
+    Ok(())
+}
+
+fn rows(counts: &Counts) -> [(&'static str, u64); 10] {
+    [
+        ("records accepted", counts.accepted),
+        ("there, with their receipts", counts.verified),
+        ("pending", counts.pending),
+        ("waiting", counts.waiting),
+        ("delivered", counts.delivered),
+        ("dead letters", counts.dead_lettered),
+        ("discarded dead letters", counts.discarded),
+        ("deleted by retention", counts.deleted),
+        ("lost, and written down", counts.lost_and_written_down),
+        ("duplicate keys in the index", counts.duplicate_keys),
+    ]
+}
+
+fn in_words(finding: &Finding, all: bool) -> String {
+    let records = match (finding.from, finding.to) {
+        (Some(from), Some(to)) if from == to => format!(", record {from}"),
+        (Some(from), Some(to)) => format!(", records {from} to {to}"),
+        _ => String::new(),
+    };
+    let remark = if finding.severity == Severity::Remark { " (a remark)" } else { "" };
+    let shown = if all { usize::MAX } else { RECEIPTS_SHOWN };
+    let mut receipts = finding.receipts.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if finding.receipts.len() > shown {
+        receipts.push_str(", …");
+    }
+    let receipts = if receipts.is_empty() { receipts } else { format!(" [{receipts}]") };
+    // What stands in a damaged file is anything at all.
+    format!("{}{records}: {}{receipts}{remark}", finding.file, printable(&finding.what))
+}
