@@ -32,6 +32,10 @@ pub(crate) const ALL: &[Scenario] = &[
             "src/store/sqlite/tests/damage.rs::a_gap_near_the_end_is_refused_with_its_extent",
             "src/store/sqlite/tests/damage.rs::a_cut_log_is_refused_although_the_database_agrees_with_itself",
             "src/store/sqlite/tests/damage.rs::a_change_in_any_byte_of_a_record_is_noticed",
+            "src/store/sqlite/tests/corruption.rs::nothing_is_lost_in_silence",
+            "src/store/sqlite/tests/verify.rs::every_gap_is_named_and_it_goes_on_behind_it",
+            "src/store/sqlite/tests/verify.rs::a_lost_tail_goes_as_far_as_the_mark_says",
+            "src/store/sqlite/tests/verify.rs::an_index_that_lies_is_found_out",
         ]),
     },
     Scenario {

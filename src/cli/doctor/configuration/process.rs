@@ -33,15 +33,16 @@ fn is_local(address: SocketAddr) -> bool {
 /// Whoever can reach a listener beyond this machine can read what goes there, unless something ends TLS.
 fn listeners(process: &Process) -> Vec<Finding> {
     let check = Check::Listeners;
-    let Process { listen, admin_listen, public_scheme, .. } = process;
+    let Process { listen, admin_listen, public_scheme, tls, admin_tls, .. } = process;
     let mut findings = Vec::new();
     if is_local(*listen) {
         findings.push(Finding::ok(check, format!("`listen` is {listen}: only this machine can connect")));
+    } else if *tls {
+        findings.push(Finding::ok(check, format!("`listen` is {listen}, by TLS")));
     } else if *public_scheme == PublicScheme::Http {
         let found = format!("`listen` is {listen}, which other machines can reach, without TLS");
         let consequence = "keys, tokens and record details can be read and changed on the way";
-        let mend =
-            "put something in front that ends TLS (docs/operating.md, section 15) and set public_scheme = \"https\"";
+        let mend = "set [tls], or put something in front that ends TLS and set public_scheme = \"https\" (docs/operating.md, section 15)";
         findings.push(Finding::warning(check, found, consequence, mend));
     } else {
         let found = format!("`listen` is {listen}, and `public_scheme` says that TLS ends in front of it");
@@ -50,10 +51,14 @@ fn listeners(process: &Process) -> Vec<Finding> {
     }
     if is_local(*admin_listen) {
         findings.push(Finding::ok(check, format!("`admin_listen` is {admin_listen}: only this machine can connect")));
+    } else if *admin_tls {
+        let found = format!("`admin_listen` is {admin_listen}, by TLS");
+        let consequence = "anybody who reaches it can ask for health";
+        findings.push(Finding::note(check, found, consequence));
     } else {
-        let found = format!("`admin_listen` is {admin_listen}, which other machines can reach");
+        let found = format!("`admin_listen` is {admin_listen}, which other machines can reach, without TLS");
         let consequence = "keys with the permission `admin` travel in the clear there, and anybody can ask for health";
-        let mend = "listen on 127.0.0.1, or on an address of a network that only administrators and monitoring reach";
+        let mend = "set [admin_tls], or listen on 127.0.0.1, or on an address of a network that only administrators and monitoring reach";
         findings.push(Finding::warning(check, found, consequence, mend));
     }
     findings
