@@ -18,7 +18,7 @@ pub(crate) const ALL: &[Scenario] = &[
         required: "API keys work; tokens are 503 until there are keys",
         needs: &[],
         how: How::Held(&[
-            "tests/it/catalogue/tokens.rs::j1_without_keys_tokens_wait_and_api_keys_go_on",
+            "tests/it/catalogue/tokens.rs::without_keys_tokens_wait_and_api_keys_go_on",
             "src/http/keys/tests/rotation.rs::an_issuer_that_is_down_at_the_start_is_tried_again_until_it_is_up",
             "src/http/keys/tests/rotation.rs::api_keys_need_no_issuer",
         ]),
