@@ -1,8 +1,8 @@
 //! The way of spans to the collector: OTLP over HTTP, protocol buffers, in batches.
 //!
 //! One task takes them from the queue. It waits a moment for company, posts, and tries again where the collector cannot
-//! be reached or says that it is busy (429, 502, 503, 504; `Retry-After` is heeded): [`TRIES`] times, with growing pauses.
-//! Meanwhile the queue fills, and what finds no place is dropped. A stop posts what is there, within [`STOP`], unless the
+//! be reached or says that it is busy (429, 502, 503, 504; `Retry-After` is heeded): `TRIES` times, with growing pauses.
+//! Meanwhile the queue fills, and what finds no place is dropped. A stop posts what is there, within `STOP`, unless the
 //! collector could not be reached before.
 
 use std::time::{Duration, Instant};

@@ -24,7 +24,7 @@
 //!
 //! The OpenTelemetry SDK is not used: with its exporter it is 19 packages more, it does not say how many spans its queue
 //! dropped, and its spans live on a thread's stack, while ours begin at the door and go on in other threads, days later.
-//! What is left of it is the wire format ([`protobuf`]), which tests hold to OpenTelemetry's own decoder.
+//! What is left of it is the wire format (`protobuf`), which tests hold to OpenTelemetry's own decoder.
 
 mod context;
 pub mod export;
