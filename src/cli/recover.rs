@@ -3,7 +3,7 @@
 
 use super::output::{Output, printable};
 use super::progress::Line;
-use super::verify::{StoreArgs, print, with_advice};
+use super::verify::{StoreArgs, print, records, with_advice};
 use super::{Exit, Failure, with_causes};
 use crate::app::upkeep::{self, Losses, Recovery};
 
@@ -88,8 +88,10 @@ fn tell_losses(losses: &Losses, shown: usize, output: &Output) -> Result<(), Fai
     }
     output.line(format!("  {lost} are lost, and written down"))?;
     for lost in lost_records.iter().take(shown) {
+        let records = records(lost.from, lost.to);
         let receipts = lost.receipts.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
-        output.line(format!("    - records {} to {} [{receipts}]: {}", lost.from, lost.to, printable(&lost.why)))?;
+        let receipts = if receipts.is_empty() { receipts } else { format!(" [{receipts}]") };
+        output.line(format!("    - {records}{receipts}: {}", printable(&lost.why)))?;
     }
     if given_up_records.len() > shown || lost_records.len() > shown {
         output.note("there are more; --all shows them, and the manifest of a recovery has each")?;

@@ -94,10 +94,9 @@ pub(super) fn print(report: &Report, all: bool, output: &Output) -> Result<(), F
     }
     for lost in &report.written_down {
         output.line(format!(
-            "\nwritten down as lost on {}: records {} to {} ({})",
+            "\nwritten down as lost on {}: {} ({})",
             lost.at,
-            lost.from,
-            lost.to,
+            records(lost.from, lost.to),
             printable(&lost.why)
         ))?;
     }
@@ -119,10 +118,14 @@ fn rows(counts: &Counts) -> [(&'static str, u64); 10] {
     ]
 }
 
+/// Records of these numbers, in words.
+pub(super) fn records(from: i64, to: i64) -> String {
+    if from == to { format!("record {from}") } else { format!("records {from} to {to}") }
+}
+
 fn in_words(finding: &Finding, all: bool) -> String {
-    let records = match (finding.from, finding.to) {
-        (Some(from), Some(to)) if from == to => format!(", record {from}"),
-        (Some(from), Some(to)) => format!(", records {from} to {to}"),
+    let which = match (finding.from, finding.to) {
+        (Some(from), Some(to)) => format!(", {}", records(from, to)),
         _ => String::new(),
     };
     let remark = if finding.severity == Severity::Remark { " (a remark)" } else { "" };
@@ -133,5 +136,5 @@ fn in_words(finding: &Finding, all: bool) -> String {
     }
     let receipts = if receipts.is_empty() { receipts } else { format!(" [{receipts}]") };
     // What stands in a damaged file is anything at all.
-    format!("{}{records}: {}{receipts}{remark}", finding.file, printable(&finding.what))
+    format!("{}{which}: {}{receipts}{remark}", finding.file, printable(&finding.what))
 }

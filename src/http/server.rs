@@ -145,8 +145,8 @@ fn admit(
             "There are too many connections, in all or from this address.",
             "Close idle connections, or try again later; repeating is safe.",
         ));
-        // Who speaks TLS would take these bytes for a broken handshake. Otherwise straight to the socket, since the runtime does not know yet that it is writable. Best effort: the peer learns
-        // of it either way, since the connection closes.
+        // Who speaks TLS would take these bytes for a broken handshake. Otherwise straight to the socket, since the runtime
+        // does not know yet that it is writable. Best effort: the peer learns of it either way, since the connection closes.
         let _written = if in_the_clear { io.into_std().and_then(|mut io| io.write_all(&answer)) } else { Ok(()) };
         return Err(());
     };
