@@ -21,6 +21,7 @@ pub mod bench;
 pub mod catalog;
 pub mod lease;
 pub mod observer;
+pub mod postgres;
 pub mod receipt;
 pub mod receipt_id;
 pub mod selection;

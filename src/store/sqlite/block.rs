@@ -29,19 +29,19 @@ const CACHED_BYTES: usize = 8 << 20;
 
 /// What is known of a record without its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(in crate::store) struct Head {
     /// The lane that it came into.
-    pub(super) lane: LaneId,
+    pub(in crate::store) lane: LaneId,
     /// The checksum over head, lane, body and place.
-    pub(super) crc: u32,
+    pub(in crate::store) crc: u32,
     /// How long its body is; 0 for a record that was deleted.
-    pub(super) body_bytes: u32,
+    pub(in crate::store) body_bytes: u32,
     /// When it was accepted, in milliseconds since 1970.
-    pub(super) accepted_at: i64,
+    pub(in crate::store) accepted_at: i64,
     /// The random part of its receipt ID.
-    pub(super) random: [u8; 16],
+    pub(in crate::store) random: [u8; 16],
     /// Its idempotency key.
-    pub(super) key: DuplicateKey,
+    pub(in crate::store) key: DuplicateKey,
 }
 
 impl Head {

@@ -27,7 +27,7 @@
 
 mod append;
 mod batch;
-mod block;
+pub(in crate::store) mod block;
 mod board;
 pub mod catalog;
 mod check;
@@ -52,11 +52,11 @@ mod lost;
 mod mark;
 mod oldest;
 mod open;
-mod random;
+pub(in crate::store) mod random;
 mod reader;
 pub mod recover;
 mod retention;
-mod row;
+pub(in crate::store) mod row;
 mod schema;
 mod settle;
 mod side_file;

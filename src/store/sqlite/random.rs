@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// Sixteen random bytes. None is given out twice.
-pub(super) fn sixteen() -> Result<[u8; 16], getrandom::Error> {
+pub(in crate::store) fn sixteen() -> Result<[u8; 16], getrandom::Error> {
     PAGE.with_borrow_mut(|page| {
         if page.left == 0 {
             getrandom::fill(&mut page.bytes)?;

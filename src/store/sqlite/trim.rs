@@ -27,7 +27,7 @@ impl Batch<'_> {
         for seq in std::mem::take(&mut self.changes.to_trim) {
             let block = self.block(seq)?;
             let lane = block.heads.get(seq).and_then(|head| self.lane(head.lane));
-            match row::trimmed(&block, seq, lane) {
+            match row::trimmed(block.get(seq), seq, lane) {
                 Ok(Some(trimmed)) => records.push((seq, trimmed)),
                 Ok(None) => {}
                 Err(damage) => tracing::error!(%damage, "the details of a damaged record are not trimmed"),

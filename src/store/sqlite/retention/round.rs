@@ -125,7 +125,7 @@ impl Keeper {
                 }
                 let block = around.get_or_insert_with(|| Block::starting_at(*seq));
                 let lane = block.heads.get(*seq).map(|head| row::lane(conn, head.lane)).transpose()?.flatten();
-                let trimmed = row::trimmed(block, *seq, lane.as_ref()).unwrap_or_else(|damage| {
+                let trimmed = row::trimmed(block.get(*seq), *seq, lane.as_ref()).unwrap_or_else(|damage| {
                     // A fresh checksum would call it sound.
                     tracing::error!(%damage, "the details of a damaged record are not trimmed");
                     None

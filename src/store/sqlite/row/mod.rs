@@ -26,7 +26,7 @@ use crate::store::receipt_id::ReceiptMask;
 use crate::store::{Details, Entry, Lane, LaneId, RecordSummary, StoreError, StoredRecord, TraceContext};
 
 /// The start of SHA-256 over organization, work stream, logical name and record ID: the idempotency key (contract §4).
-pub(super) type DuplicateKey = [u8; 16];
+pub(in crate::store) type DuplicateKey = [u8; 16];
 
 /// Everything about a record that its checksum covers, besides the sequence number.
 struct Content<'a> {
@@ -101,19 +101,19 @@ fn at_place(mut content: Hasher, seq: i64) -> u32 {
 }
 
 /// A record on its way to the writer, with everything computed that does not need the writer.
-pub(super) struct NewRecord {
-    pub(super) accepted_at: Timestamp,
-    pub(super) lane: Lane,
-    pub(super) random: [u8; 16],
-    pub(super) key: DuplicateKey,
-    pub(super) body: Vec<u8>,
+pub(in crate::store) struct NewRecord {
+    pub(in crate::store) accepted_at: Timestamp,
+    pub(in crate::store) lane: Lane,
+    pub(in crate::store) random: [u8; 16],
+    pub(in crate::store) key: DuplicateKey,
+    pub(in crate::store) body: Vec<u8>,
     details_bytes: usize,
     checksum: Hasher,
 }
 
 impl NewRecord {
     /// Prepares an entry: random bits, key, body, checksum.
-    pub(super) fn prepare(entry: &Entry) -> Result<Self, StoreError> {
+    pub(in crate::store) fn prepare(entry: &Entry) -> Result<Self, StoreError> {
         let Entry { admitted, accepted_at, trace } = entry;
         let random = random::sixteen().map_err(|error| StoreError::Engine(Box::new(error)))?;
         let event = admitted.event();
@@ -156,13 +156,13 @@ impl NewRecord {
     }
 
     /// The created row.
-    pub(super) fn details(&self) -> &[u8] {
+    pub(in crate::store) fn details(&self) -> &[u8] {
         // They are the end of the body.
         self.body.get(self.body.len().saturating_sub(self.details_bytes)..).unwrap_or_default()
     }
 
     /// Its head at this place.
-    pub(super) fn head(&self, seq: i64, lane: LaneId) -> Head {
+    pub(in crate::store) fn head(&self, seq: i64, lane: LaneId) -> Head {
         Head {
             lane,
             crc: at_place(self.checksum.clone(), seq),
@@ -177,16 +177,16 @@ impl NewRecord {
 /// A record that is not what was written, and what gave it away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("record {seq}: {what}")]
-pub(super) struct Damage {
+pub(in crate::store) struct Damage {
     /// Where it stands.
-    pub(super) seq: i64,
+    pub(in crate::store) seq: i64,
     /// What is wrong.
-    pub(super) what: &'static str,
+    pub(in crate::store) what: &'static str,
 }
 
 impl Damage {
     /// The row is not there, and was not deleted either.
-    pub(super) const fn missing(seq: i64) -> Self {
+    pub(in crate::store) const fn missing(seq: i64) -> Self {
         Self { seq, what: "it is missing" }
     }
 }
@@ -199,12 +199,12 @@ impl From<Damage> for StoreError {
 
 /// A record as read, verified.
 #[derive(Debug, Clone)]
-pub(super) struct ReadRecord {
-    pub(super) seq: i64,
-    pub(super) lane: LaneId,
-    pub(super) random: [u8; 16],
-    pub(super) key: DuplicateKey,
-    pub(super) record: StoredRecord<Details>,
+pub(in crate::store) struct ReadRecord {
+    pub(in crate::store) seq: i64,
+    pub(in crate::store) lane: LaneId,
+    pub(in crate::store) random: [u8; 16],
+    pub(in crate::store) key: DuplicateKey,
+    pub(in crate::store) record: StoredRecord<Details>,
 }
 
 /// Reads the record at this place. `Ok(Err(_))` is a record that is damaged or missing.
@@ -232,7 +232,20 @@ pub(super) fn lane_in(row: &rusqlite::Row<'_>) -> Option<Lane> {
 
 /// The record of this number in its block, if it is what was written.
 pub(super) fn decode(block: &Block, seq: i64, lane: Option<&Lane>, mask: &ReceiptMask) -> Result<ReadRecord, Damage> {
-    let (head, content) = verified(block, seq, lane)?;
+    read_kept(block.get(seq), seq, lane, mask)
+}
+
+/// A record as an engine keeps it: its head and its body, which is `None` where it cannot be read.
+pub(in crate::store) type Kept<'a> = (Head, Option<&'a [u8]>);
+
+/// The record of this number, if it is what was written.
+pub(in crate::store) fn read_kept(
+    kept: Option<Kept<'_>>,
+    seq: i64,
+    lane: Option<&Lane>,
+    mask: &ReceiptMask,
+) -> Result<ReadRecord, Damage> {
+    let (head, content) = verified(kept, seq, lane)?;
     // What passes the checksum was written by this engine, so the parsers only fail on another version's records.
     let record = content.into_record(mask, seq, &head).ok_or(Damage { seq, what: "a value in it has no meaning" })?;
     Ok(ReadRecord { seq, lane: head.lane, random: head.random, key: head.key, record })
@@ -240,16 +253,20 @@ pub(super) fn decode(block: &Block, seq: i64, lane: Option<&Lane>, mask: &Receip
 
 /// What is left of a record when its details are trimmed.
 #[derive(Debug)]
-pub(super) struct Trimmed {
-    pub(super) head: Head,
-    pub(super) body: Vec<u8>,
+pub(in crate::store) struct Trimmed {
+    pub(in crate::store) head: Head,
+    pub(in crate::store) body: Vec<u8>,
     /// How many bytes go.
-    pub(super) bytes: u64,
+    pub(in crate::store) bytes: u64,
 }
 
 /// Makes of a record in its block what it becomes when it is trimmed; `None` where it has been already.
-pub(super) fn trimmed(block: &Block, seq: i64, lane: Option<&Lane>) -> Result<Option<Trimmed>, Damage> {
-    let (head, content) = verified(block, seq, lane)?;
+pub(in crate::store) fn trimmed(
+    kept: Option<Kept<'_>>,
+    seq: i64,
+    lane: Option<&Lane>,
+) -> Result<Option<Trimmed>, Damage> {
+    let (head, content) = verified(kept, seq, lane)?;
     let Body::Kept(kept) = content.details else { return Ok(None) };
     let bytes = kept.len() as u64;
     let sha256 = Sha256::digest(kept).into();
@@ -261,9 +278,9 @@ pub(super) fn trimmed(block: &Block, seq: i64, lane: Option<&Lane>) -> Result<Op
 }
 
 /// The parts of a record, if they are what was written.
-fn verified<'a>(block: &'a Block, seq: i64, lane: Option<&'a Lane>) -> Result<(Head, Content<'a>), Damage> {
+fn verified<'a>(kept: Option<Kept<'a>>, seq: i64, lane: Option<&'a Lane>) -> Result<(Head, Content<'a>), Damage> {
     let damage = |what| Damage { seq, what };
-    let (head, body) = block.get(seq).ok_or_else(|| Damage::missing(seq))?;
+    let (head, body) = kept.ok_or_else(|| Damage::missing(seq))?;
     let lane = lane.ok_or_else(|| damage("its lane is missing or cannot be read"))?;
     let content = body.and_then(|body| Content::of(head, body, lane));
     let content = content.ok_or_else(|| damage("a value in it cannot be read"))?;
@@ -376,7 +393,7 @@ impl<'a> Content<'a> {
 }
 
 /// The record without its details.
-pub(super) fn summary(record: StoredRecord<Details>) -> RecordSummary {
+pub(in crate::store) fn summary(record: StoredRecord<Details>) -> RecordSummary {
     RecordSummary {
         receipt: record.receipt,
         organization: record.organization,
@@ -391,7 +408,7 @@ pub(super) fn summary(record: StoredRecord<Details>) -> RecordSummary {
 }
 
 /// The lane in a row of `lanes`, whose columns start with organization, work stream, queue; `None` if it is none.
-pub(super) fn lane_of(organization: &[u8], work_stream: &[u8], queue: &str) -> Option<Lane> {
+pub(in crate::store) fn lane_of(organization: &[u8], work_stream: &[u8], queue: &str) -> Option<Lane> {
     Some(Lane {
         organization: Guid::from_bytes(organization.try_into().ok()?).into(),
         work_stream: Guid::from_bytes(work_stream.try_into().ok()?).into(),

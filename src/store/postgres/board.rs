@@ -1,0 +1,165 @@
+//! What this gateway knows of the store without asking: figures and lanes.
+//!
+//! Each commit of this gateway is counted here before it is answered. What the others did is learnt by counting again
+//! ([`recount`](super::recount)), every few seconds.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::store::{Lane, LaneBacklog, LaneId, Refusing, Stats, StoreError};
+
+/// What is counted. Counts may be negative for a moment: what another gateway appended and this one delivered.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    /// Every lane that is known, with its pending records.
+    pub(super) lanes: HashMap<LaneId, (Lane, i64)>,
+    /// The lanes' numbers.
+    pub(super) ids: HashMap<Lane, LaneId>,
+    /// Waiting records.
+    pub(super) waiting: i64,
+    /// Dead letters.
+    pub(super) dead_lettered: i64,
+    /// The newest record's number.
+    pub(super) high_water: i64,
+}
+
+impl Figures {
+    /// A lane.
+    pub(super) fn add_lane(&mut self, id: LaneId, lane: Lane) {
+        self.ids.insert(lane.clone(), id);
+        self.lanes.entry(id).or_insert((lane, 0));
+    }
+}
+
+/// What a commit changed.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Pending records by lane.
+    pub(super) pending: HashMap<LaneId, i64>,
+    /// Waiting records.
+    pub(super) waiting: i64,
+    /// Dead letters.
+    pub(super) dead_lettered: i64,
+}
+
+impl Changes {
+    /// So many more are pending in a lane.
+    pub(super) fn pending(&mut self, lane: LaneId, more: i64) {
+        *self.pending.entry(lane).or_default() += more;
+    }
+}
+
+/// The shared knowledge.
+#[derive(Debug)]
+pub(super) struct Board {
+    figures: Mutex<Figures>,
+    closing: AtomicBool,
+    waiting_appends: AtomicUsize,
+    max_waiting_appends: usize,
+    wanted_from: AtomicI64,
+}
+
+/// A place among the appends that may wait; dropped when the append is answered.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Board>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting_appends.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Board {
+    pub(super) fn new(figures: Figures, max_waiting_appends: usize) -> Self {
+        Self {
+            figures: Mutex::new(figures),
+            closing: AtomicBool::new(false),
+            waiting_appends: AtomicUsize::new(0),
+            max_waiting_appends,
+            // Whoever needs some may not have come to say so yet.
+            wanted_from: AtomicI64::new(0),
+        }
+    }
+
+    /// The figures, to be read or brought up to date.
+    pub(super) fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows a commit.
+    pub(super) fn apply(&self, changes: &Changes) {
+        let mut figures = self.figures();
+        for (lane, more) in &changes.pending {
+            if let Some((_, pending)) = figures.lanes.get_mut(lane) {
+                *pending += more;
+            }
+        }
+        figures.waiting += changes.waiting;
+        figures.dead_lettered += changes.dead_lettered;
+    }
+
+    /// Takes a place among the waiting appends.
+    pub(super) fn take_place(self: &Arc<Self>) -> Result<Place, StoreError> {
+        let place = Place(Arc::clone(self));
+        let before = self.waiting_appends.fetch_add(1, Ordering::AcqRel);
+        if before < self.max_waiting_appends { Ok(place) } else { Err(self.overloaded()) }
+    }
+
+    /// The error of an append that finds no place.
+    pub(super) const fn overloaded(&self) -> StoreError {
+        StoreError::Overloaded { limit: self.max_waiting_appends }
+    }
+
+    /// Whether it is not closing.
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        if self.closing.load(Ordering::Acquire) { Err(StoreError::Unavailable) } else { Ok(()) }
+    }
+
+    /// From now on nothing is taken.
+    pub(super) fn start_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// From which record on details are wanted whole.
+    pub(super) fn wanted_from(&self) -> i64 {
+        self.wanted_from.load(Ordering::Acquire)
+    }
+
+    /// Says from which.
+    pub(super) fn set_wanted_from(&self, number: Option<u64>) {
+        let from = number.map_or(i64::MAX, |number| i64::try_from(number).unwrap_or(i64::MAX));
+        self.wanted_from.store(from, Ordering::Release);
+    }
+
+    /// Every lane, by its number.
+    pub(super) fn lanes(&self) -> Vec<LaneBacklog> {
+        let figures = self.figures();
+        let mut lanes: Vec<LaneBacklog> = figures
+            .lanes
+            .iter()
+            .map(|(id, (lane, pending))| LaneBacklog {
+                id: *id,
+                lane: lane.clone(),
+                pending: (*pending).max(0).cast_unsigned(),
+            })
+            .collect();
+        lanes.sort_unstable_by_key(|backlog| backlog.id);
+        lanes
+    }
+
+    /// Figures for metrics and health.
+    pub(super) fn stats(&self) -> Stats {
+        let figures = self.figures();
+        let count = |count: i64| count.max(0).cast_unsigned();
+        Stats {
+            pending: count(figures.lanes.values().map(|(_, pending)| pending).sum()),
+            waiting: count(figures.waiting),
+            dead_lettered: count(figures.dead_lettered),
+            high_water_mark: count(figures.high_water),
+            // How full the database's disk is, is its operator's to watch.
+            free_bytes_above_reserve: u64::MAX,
+            refusing: self.closing.load(Ordering::Acquire).then_some(Refusing::Closing),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Why a call failed, as the port says it.
+//!
+//! A connection that breaks while a commit is under way leaves it open whether that took effect. The caller is told to
+//! try again, which is safe: a repeat finds the first record by its key, and a settlement finds its lease gone.
+
+use deadpool_postgres::PoolError;
+
+use crate::store::StoreError;
+use crate::store::sqlite::row::Damage;
+
+/// Why a transaction did not take effect, or may not have.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The database said no, or was not there.
+    #[error(transparent)]
+    Database(#[from] tokio_postgres::Error),
+    /// No connection could be had.
+    #[error("no connection to the database: {0}")]
+    Pool(#[from] PoolError),
+    /// What is stored is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// What is stored does not fit together.
+    #[error("{0}")]
+    Inconsistent(String),
+    /// The system has no random bits.
+    #[error("no random bits: {0}")]
+    Random(getrandom::Error),
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Damaged(damage) => damage.into(),
+            Fault::Inconsistent(what) => Self::Damaged(what),
+            fault => Self::Engine(Box::new(fault)),
+        }
+    }
+}

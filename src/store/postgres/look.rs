@@ -1,0 +1,180 @@
+//! Looking things up: a receipt, a record.
+//!
+//! Every answer is one statement, and so one snapshot; every record in it was checked against its checksum. A record must
+//! be in exactly one state; one that is in none, or in two, is reported as damage and not passed over. One that was deleted
+//! is not there any more, and nobody can tell whose receipt it had.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::Shared;
+use super::error::Fault;
+use super::record::{COLUMNS, FROM, WIDTH, read};
+use crate::domain::ids::ReceiptId;
+use crate::domain::time::Timestamp;
+use crate::store::receipt_id::same;
+use crate::store::sqlite::row::{Damage, ReadRecord, summary};
+use crate::store::{DeliveryState, Details, Discarded, ReceiptStatus, StoredRecord, Waiting};
+
+/// Where a record stands: what is selected behind [`COLUMNS`].
+const STATE: &str = "p.due_at, p.attempts, p.last_error, w.closes_at, w.attempts, w.last_error, \
+     d.at, d.attempts, d.last_error, x.at, x.attempts, x.reason, g.at, g.attempts, g.reason, \
+     w.since, d.closed_after_minutes, g.discarded_at, g.discarded_by, g.discarded_for";
+const PENDING: usize = WIDTH;
+const WAITING: usize = PENDING + 3;
+const DELIVERED: usize = WAITING + 3;
+const DEAD: usize = DELIVERED + 3;
+const DISCARDED: usize = DEAD + 3;
+const WAITING_SINCE: usize = DISCARDED + 3;
+const CLOSED_AFTER: usize = WAITING_SINCE + 1;
+const DISCARDED_AT: usize = CLOSED_AFTER + 1;
+
+/// The tables of states.
+const STATES: &str = "left join pending p on p.organization_id = r.organization_id and p.lane = r.lane and p.seq = r.seq \
+     left join waiting w on w.organization_id = r.organization_id and w.seq = r.seq \
+     left join delivered d on d.organization_id = r.organization_id and d.seq = r.seq \
+     left join dead_letters x on x.organization_id = r.organization_id and x.seq = r.seq \
+     left join discarded g on g.organization_id = r.organization_id and g.seq = r.seq";
+
+/// What became of a receipt.
+pub(super) async fn status(shared: &Shared, id: &ReceiptId) -> Result<Option<ReceiptStatus>, Fault> {
+    let Some((seq, random)) = shared.place_of(id) else { return Ok(None) };
+    let client = shared.pool.get().await?;
+    let select =
+        client.prepare_cached(&format!("select {COLUMNS}, {STATE} from {FROM} {STATES} where r.seq = $1")).await?;
+    let Some(row) = client.query_opt(&select, &[&seq]).await? else { return missing(shared, seq).await };
+    let (found, status) = status_in(&row, shared)?;
+    Ok(same(&found, &random).then_some(status))
+}
+
+/// The record behind a receipt.
+pub(super) async fn record(shared: &Shared, id: &ReceiptId) -> Result<Option<StoredRecord<Details>>, Fault> {
+    let Some((seq, random)) = shared.place_of(id) else { return Ok(None) };
+    let client = shared.pool.get().await?;
+    let select = client.prepare_cached(&format!("select {COLUMNS} from {FROM} where r.seq = $1")).await?;
+    let Some(row) = client.query_opt(&select, &[&seq]).await? else { return missing(shared, seq).await };
+    let found = read(&row, 0, seq, &shared.mask)?;
+    Ok(same(&found.random, &random).then_some(found.record))
+}
+
+/// A record that is not there: deleted, never there, or lost.
+async fn missing<T>(shared: &Shared, seq: i64) -> Result<Option<T>, Fault> {
+    let client = shared.pool.get().await?;
+    let select = client
+        .prepare_cached("select high_water, exists (select from deleted where first <= $1 and last >= $1) from counter")
+        .await?;
+    let row = client.query_one(&select, &[&seq]).await?;
+    let (newest, deleted): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
+    // A made-up ID leads to some number among 2^64: next to never to one that was given out.
+    if seq > newest || deleted { Ok(None) } else { Err(Damage::missing(seq).into()) }
+}
+
+/// What became of records, newest first.
+pub(super) async fn statuses(
+    shared: &Shared,
+    client: &deadpool_postgres::Client,
+    seqs: &[i64],
+) -> Result<Vec<ReceiptStatus>, Fault> {
+    let select = client
+        .prepare_cached(&format!(
+            "select {COLUMNS}, {STATE} from {FROM} {STATES} where r.seq = any($1) order by r.seq desc"
+        ))
+        .await?;
+    let parameters: [&(dyn ToSql + Sync); 1] = [&seqs];
+    let rows = client.query(&select, &parameters).await?;
+    rows.iter().map(|row| Ok(status_in(row, shared).map(|(_, status)| status)?)).collect()
+}
+
+fn status_in(row: &Row, shared: &Shared) -> Result<([u8; 16], ReceiptStatus), Damage> {
+    let seq: i64 = row.try_get(0).unwrap_or(0);
+    let found = read(row, 0, seq, &shared.mask)?;
+    let random = found.random;
+    standing_in(row, found).map(|status| (random, status))
+}
+
+fn standing_in(row: &Row, found: ReadRecord) -> Result<ReceiptStatus, Damage> {
+    let seq = found.seq;
+    let damage = |what| Damage { seq, what };
+    let unreadable = |_| damage("its state cannot be read");
+    let standings = [PENDING, WAITING, DELIVERED, DEAD, DISCARDED].map(|first| Standing::at(row, first));
+    let [Ok(pending), Ok(waiting), Ok(delivered), Ok(dead), Ok(discarded)] = standings else {
+        return Err(damage("its state cannot be read"));
+    };
+    let accepted_at = found.record.accepted_at;
+    let mut status = ReceiptStatus {
+        summary: summary(found.record),
+        state: DeliveryState::Accepted,
+        attempts: 0,
+        last_error: None,
+        next_attempt_at: None,
+        settled_at: None,
+        waiting: None,
+        closed_after_minutes: None,
+        discarded: None,
+    };
+    let standing = match (pending, waiting, delivered, dead, discarded) {
+        (Some(standing), None, None, None, None) => {
+            if standing.attempts > 0 {
+                status.state = DeliveryState::Delivering;
+            }
+            // What is due at once is due since it arrived.
+            status.next_attempt_at = Some(standing.at.max(accepted_at));
+            standing
+        }
+        (None, Some(standing), None, None, None) => {
+            status.state = DeliveryState::Delivering;
+            let since = Timestamp::from_millis(row.try_get(WAITING_SINCE).map_err(unreadable)?);
+            status.waiting = Some(Waiting { since, closes_at: standing.at });
+            standing
+        }
+        (None, None, Some(standing), None, None) => {
+            status.state = DeliveryState::Delivered;
+            status.settled_at = Some(standing.at);
+            let minutes: Option<i64> = row.try_get(CLOSED_AFTER).map_err(unreadable)?;
+            status.closed_after_minutes = minutes.map(i64::cast_unsigned);
+            standing
+        }
+        (None, None, None, Some(standing), None) => {
+            status.state = DeliveryState::DeadLettered;
+            status.settled_at = Some(standing.at);
+            standing
+        }
+        (None, None, None, None, Some(standing)) => {
+            status.state = DeliveryState::DeadLettered;
+            status.settled_at = Some(standing.at);
+            status.discarded = Some(discarded_in(row).map_err(unreadable)?);
+            standing
+        }
+        (None, None, None, None, None) => {
+            return Err(damage("it is neither pending nor waiting nor delivered nor a dead letter"));
+        }
+        (_, _, _, _, _) => return Err(damage("it is in two states at once")),
+    };
+    status.attempts = standing.attempts;
+    status.last_error = standing.text;
+    Ok(status)
+}
+
+fn discarded_in(row: &Row) -> Result<Discarded, tokio_postgres::Error> {
+    Ok(Discarded {
+        at: Timestamp::from_millis(row.try_get(DISCARDED_AT)?),
+        by: row.try_get(DISCARDED_AT + 1)?,
+        reason: row.try_get(DISCARDED_AT + 2)?,
+    })
+}
+
+/// A record's row in one of the tables of states.
+struct Standing {
+    at: Timestamp,
+    attempts: u32,
+    text: Option<String>,
+}
+
+impl Standing {
+    fn at(row: &Row, first: usize) -> Result<Option<Self>, tokio_postgres::Error> {
+        let Some(at) = row.try_get::<_, Option<i64>>(first)? else { return Ok(None) };
+        let attempts: i64 = row.try_get(first + 1)?;
+        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+        Ok(Some(Self { at: Timestamp::from_millis(at), attempts, text: row.try_get(first + 2)? }))
+    }
+}

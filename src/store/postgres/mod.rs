@@ -1,0 +1,254 @@
+//! The shared engine: PostgreSQL, for any number of gateways at once.
+//!
+//! Each gateway has one task that appends, in batches (`append`), and a few connections for everything else. What stands
+//! where is a row in a table of its own ([`schema_1.sql`](../../../../src/store/postgres/schema_1.sql)); nothing that
+//! counts is in a gateway's memory, so one that is gone leaves nothing behind but leases, which run out.
+//!
+//! Guaranteed: a receipt is given out after the commit that covers its record, on a server that keeps what it commits
+//! (`open` refuses others). Numbers have no gaps over all gateways. A record is read only together with its checksum.
+//!
+//! Not guaranteed: anything on a server whose disk or standbys lose what they acknowledged.
+
+mod append;
+mod board;
+mod dead_letters;
+mod deleted;
+mod error;
+mod guid;
+mod lease;
+mod list;
+mod look;
+mod open;
+mod record;
+mod recount;
+mod retention;
+mod settle;
+mod trim;
+mod waiting;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use futures_util::future::BoxFuture;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::open::OpenError;
+
+use self::append::Append;
+use self::board::Board;
+use self::error::Fault;
+use super::receipt_id::ReceiptMask;
+use super::sqlite::row::NewRecord;
+use super::{
+    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page,
+    Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+};
+use crate::config::settings::{RetentionSettings, StoreSettings};
+use crate::domain::ids::ReceiptId;
+use crate::domain::time::Timestamp;
+
+/// What every part of the engine works with.
+struct Shared {
+    pool: Pool,
+    board: Arc<Board>,
+    mask: ReceiptMask,
+    duplicate_window: Duration,
+    retention: RetentionSettings,
+    trim_at_delivery: bool,
+}
+
+impl Shared {
+    /// The number that a receipt leads to, and the random bits that its record must have.
+    fn place_of(&self, id: &ReceiptId) -> Option<(i64, [u8; 16])> {
+        let unmasked = self.mask.open(id);
+        let seq = i64::try_from(unmasked.seq).ok().filter(|seq| *seq > 0)?;
+        Some((seq, unmasked.random))
+    }
+}
+
+/// When what time brings about is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// When it is time.
+    ByClock,
+    /// When a test says so.
+    #[cfg(test)]
+    ByHand,
+}
+
+/// The record store in a database.
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    appends: mpsc::Sender<Append>,
+    /// Ends what runs by the clock.
+    closing: watch::Sender<bool>,
+    /// Where the connections live. It is there until this is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Opens the store in this database, and brings its tables up to date. Blocks while it does.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the database cannot be used, does not keep what it commits, or what is in it is not complete.
+    pub fn open(
+        config: tokio_postgres::Config,
+        settings: &StoreSettings,
+        retention: &RetentionSettings,
+    ) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(config, settings, retention, Pace::ByClock)
+    }
+
+    fn open_with(
+        config: tokio_postgres::Config,
+        settings: &StoreSettings,
+        retention: &RetentionSettings,
+        pace: Pace,
+    ) -> Result<Arc<Self>, OpenError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("store")
+            .enable_all()
+            .build()
+            .map_err(|error| OpenError::Database(format!("no threads for it: {error}")))?;
+        let pool = open::pool(config)?;
+        let (reply, opened) = std::sync::mpsc::channel();
+        let for_opening = pool.clone();
+        runtime.spawn(async move {
+            let _gone = reply.send(open::open(&for_opening).await);
+        });
+        let opened = match opened.recv() {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+            Err(_gone) => return Err(OpenError::Database("opening it ended without an answer".to_owned())),
+        };
+        let shared = Arc::new(Shared {
+            pool,
+            board: Arc::new(Board::new(opened.figures, settings.max_waiting_appends)),
+            mask: opened.mask,
+            duplicate_window: settings.duplicate_window,
+            retention: retention.clone(),
+            trim_at_delivery: retention.delivered_details.is_zero(),
+        });
+        let (appends, waiting) = mpsc::channel(settings.max_waiting_appends.max(1));
+        let (closing, closed) = watch::channel(false);
+        runtime.spawn(append::run(waiting, Arc::clone(&shared)));
+        if pace == Pace::ByClock {
+            runtime.spawn(retention::run(Arc::clone(&shared), closed.clone()));
+            runtime.spawn(recount::run(Arc::clone(&shared), closed));
+        }
+        Ok(Arc::new(Self { shared, appends, closing, runtime: Some(runtime) }))
+    }
+
+    /// Does something where the connections live, whichever runtime asks.
+    async fn run<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        self.shared.board.check_open()?;
+        let runtime = self.runtime.as_ref().ok_or(StoreError::Unavailable)?;
+        let task = runtime.spawn(work(Arc::clone(&self.shared)));
+        task.await.map_err(|ended| StoreError::Engine(Box::new(ended)))?.map_err(StoreError::from)
+    }
+
+    async fn append_entry(&self, entry: Entry) -> Result<Receipt, StoreError> {
+        let board = &self.shared.board;
+        board.check_open()?;
+        let place = board.take_place()?;
+        let record = NewRecord::prepare(&entry)?;
+        drop(entry);
+        let (reply, answer) = oneshot::channel();
+        self.appends.try_send(Append { record, reply, place }).map_err(|refused| match refused {
+            TrySendError::Full(_) => board.overloaded(),
+            TrySendError::Closed(_) => StoreError::Unavailable,
+        })?;
+        let appended = answer.await.map_err(|_gone| StoreError::Unavailable)??;
+        let id = self.shared.mask.id_of(appended.seq.cast_unsigned(), appended.random);
+        Ok(Receipt::committed(id, appended.lane, appended.repeat))
+    }
+
+    async fn finish(&self) {
+        self.shared.board.start_closing();
+        self.closing.send_replace(true);
+        // Whoever was let in before is answered: with all places in hand, nothing waits any more.
+        let _all = self.appends.reserve_many(self.appends.max_capacity()).await;
+        self.shared.pool.close();
+    }
+}
+
+impl Store for PostgresStore {
+    fn append(&self, entry: Entry) -> BoxFuture<'_, Result<Receipt, StoreError>> {
+        Box::pin(self.append_entry(entry))
+    }
+
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Leases, StoreError>> {
+        Box::pin(self.run(|shared| async move { lease::lease(&shared, request).await }))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<Vec<Settled>, StoreError>> {
+        Box::pin(self.run(|shared| async move { settle::settle(&shared, settlements).await }))
+    }
+
+    fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptStatus>, StoreError>> {
+        Box::pin(self.run(move |shared| async move { look::status(&shared, &id).await }))
+    }
+
+    fn record(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<StoredRecord<Details>>, StoreError>> {
+        Box::pin(self.run(move |shared| async move { look::record(&shared, &id).await }))
+    }
+
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.run(|shared| async move { list::page(&shared, &query).await }))
+    }
+
+    fn since(&self, number: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Arrival>, StoreError>> {
+        Box::pin(self.run(move |shared| async move { list::since(&shared, number, limit).await }))
+    }
+
+    fn keep_from(&self, number: Option<u64>) {
+        self.shared.board.set_wanted_from(number);
+    }
+
+    fn revive(&self, id: ReceiptId, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.run(move |shared| async move { waiting::revive(&shared, &id, now).await }))
+    }
+
+    fn requeue(&self, which: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>> {
+        Box::pin(self.run(|shared| async move { dead_letters::requeue(&shared, which).await }))
+    }
+
+    fn discard(&self, which: DeadLetters, how: Discarded) -> BoxFuture<'_, Result<Handled, StoreError>> {
+        Box::pin(self.run(|shared| async move { dead_letters::discard(&shared, which, &how).await }))
+    }
+
+    fn lanes(&self) -> Vec<LaneBacklog> {
+        self.shared.board.lanes()
+    }
+
+    fn stats(&self) -> Stats {
+        self.shared.board.stats()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests;

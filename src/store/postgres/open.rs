@@ -1,0 +1,186 @@
+//! Opening: connections, the schema, and what this gateway has to know.
+//!
+//! Migrations are numbered files, applied in order under a lock of the database, so that several gateways may start at
+//! once. A database that a newer gateway has brought up to date is refused with nothing changed. Settings that break the
+//! promise are refused too: with `fsync = off` or `synchronous_commit = off` a commit that was acknowledged can be gone.
+
+use std::collections::HashMap;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::board::Figures;
+use super::error::Fault;
+use super::guid::PgGuid;
+use crate::store::LaneId;
+use crate::store::receipt_id::{ReceiptMask, SECRET_BYTES};
+use crate::store::sqlite::row::lane_of;
+
+/// Connections of one gateway at most.
+const CONNECTIONS: usize = 8;
+/// The oldest server that is supported.
+const OLDEST_SERVER: i32 = 150_000;
+/// The number of the lock that migrations are made under ("SGMIGRAT").
+const LOCK: i64 = 0x5347_4d49_4752_4154;
+
+/// Every migration, in order.
+const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be reached, or said no.
+    #[error("the database cannot be used: {0}")]
+    Database(String),
+    /// It is too old.
+    #[error("the database server has version {found}, and 15 is the oldest that is supported")]
+    ServerTooOld {
+        /// What `server_version` says.
+        found: String,
+    },
+    /// It does not keep what it acknowledges.
+    #[error(
+        "the database server has `{setting} = {value}`: a record that was answered with 202 could be lost; set it to `{wanted}`"
+    )]
+    NotDurable {
+        /// Its name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is needed.
+        wanted: &'static str,
+    },
+    /// A newer gateway was here.
+    #[error("the database has the store's format {found}, and this gateway knows {known}: use a newer gateway")]
+    UnknownFormat {
+        /// What the database says.
+        found: i32,
+        /// What is known.
+        known: usize,
+    },
+    /// What is in it does not fit together.
+    #[error("the store in the database is not complete: {0}")]
+    Inconsistent(String),
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        Self::Database(fault.to_string())
+    }
+}
+
+impl From<tokio_postgres::Error> for OpenError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let behind = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Self::Database(format!("{error}{behind}"))
+    }
+}
+
+/// Connections that are made when they are needed, and made again when they broke.
+pub(super) fn pool(config: Config) -> Result<Pool, OpenError> {
+    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    Pool::builder(manager)
+        .max_size(CONNECTIONS)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(std::time::Duration::from_secs(5)))
+        .create_timeout(Some(std::time::Duration::from_secs(5)))
+        .build()
+        .map_err(|error| OpenError::Database(error.to_string()))
+}
+
+/// What a gateway has to know.
+pub(super) struct Opened {
+    pub(super) mask: ReceiptMask,
+    pub(super) figures: Figures,
+}
+
+/// Checks the server, brings the schema up to date, and reads what the gateway has to know.
+pub(super) async fn open(pool: &Pool) -> Result<Opened, OpenError> {
+    let mut client = pool.get().await.map_err(Fault::from)?;
+    check_server(&client).await?;
+    let transaction = client.transaction().await?;
+    transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    transaction.batch_execute("create table if not exists format (version integer not null)").await?;
+    let found: Option<i32> = transaction.query_one("select max(version) from format", &[]).await?.try_get(0)?;
+    let found = found.unwrap_or(0);
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    let to_do = MIGRATIONS.get(done..).ok_or(OpenError::UnknownFormat { found, known: MIGRATIONS.len() })?;
+    for (at, migration) in to_do.iter().enumerate() {
+        transaction.batch_execute(migration).await?;
+        let version = i32::try_from(done + at + 1).unwrap_or(i32::MAX);
+        transaction.execute("insert into format values ($1)", &[&version]).await?;
+    }
+    if found == 0 {
+        let mut secret = [0; SECRET_BYTES];
+        getrandom::fill(&mut secret).map_err(Fault::Random)?;
+        let crc = i64::from(crc32fast::hash(&secret));
+        let insert = "insert into meta (receipt_secret, receipt_secret_crc) values ($1, $2)";
+        transaction.execute(insert, &[&secret.as_slice(), &crc]).await?;
+        transaction.execute("insert into counter (high_water) values (0)", &[]).await?;
+    }
+    transaction.commit().await?;
+    Ok(Opened { mask: mask(&client).await?, figures: figures(&client).await? })
+}
+
+/// What is counted, over all gateways.
+pub(super) async fn figures(client: &Client) -> Result<Figures, OpenError> {
+    let mut figures = Figures::default();
+    let pending: HashMap<i64, i64> = client
+        .query("select lane, count(*) from pending group by lane", &[])
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_, tokio_postgres::Error>>()?;
+    for row in client.query("select id, organization_id, work_stream_id, queue from lanes", &[]).await? {
+        let id: i64 = row.try_get(0)?;
+        let (organization, work_stream): (PgGuid, PgGuid) = (row.try_get(1)?, row.try_get(2)?);
+        let lane = lane_of(&organization.0, &work_stream.0, row.try_get(3)?)
+            .ok_or_else(|| OpenError::Inconsistent(format!("the lane {id} has no meaning")))?;
+        figures.ids.insert(lane.clone(), LaneId(id));
+        figures.lanes.insert(LaneId(id), (lane, pending.get(&id).copied().unwrap_or(0)));
+    }
+    let counts = "select (select high_water from counter), (select count(*) from waiting), \
+         (select count(*) from dead_letters), (select coalesce(max(seq), 0) from records)";
+    let row = client.query_one(counts, &[]).await?;
+    figures.high_water = row.try_get(0)?;
+    figures.waiting = row.try_get(1)?;
+    figures.dead_lettered = row.try_get(2)?;
+    let newest: i64 = row.try_get(3)?;
+    if newest != figures.high_water {
+        let detail =
+            format!("the newest record is {newest}, and {} was the last that was given out", figures.high_water);
+        return Err(OpenError::Inconsistent(detail));
+    }
+    Ok(figures)
+}
+
+async fn check_server(client: &Client) -> Result<(), OpenError> {
+    let row = client
+        .query_one(
+            "select current_setting('server_version_num')::integer, current_setting('server_version'), \
+             current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')",
+            &[],
+        )
+        .await?;
+    if row.try_get::<_, i32>(0)? < OLDEST_SERVER {
+        return Err(OpenError::ServerTooOld { found: row.try_get(1)? });
+    }
+    for (setting, at) in [("fsync", 2), ("synchronous_commit", 3), ("full_page_writes", 4)] {
+        let value: String = row.try_get(at)?;
+        if value == "off" {
+            return Err(OpenError::NotDurable { setting, value, wanted: "on" });
+        }
+    }
+    Ok(())
+}
+
+async fn mask(client: &Client) -> Result<ReceiptMask, OpenError> {
+    let row = client.query_one("select receipt_secret, receipt_secret_crc from meta", &[]).await?;
+    let wrong =
+        || OpenError::Inconsistent("the secret that makes receipt IDs is not the one that was written".to_owned());
+    let secret: [u8; SECRET_BYTES] = row.try_get::<_, &[u8]>(0)?.try_into().map_err(|_| wrong())?;
+    if i64::from(crc32fast::hash(&secret)) != row.try_get::<_, i64>(1)? {
+        return Err(wrong());
+    }
+    Ok(ReceiptMask::new(&secret))
+}

@@ -1,0 +1,212 @@
+//! What time brings about: what has waited is closed, what has become too old is given up, details are let go, and what
+//! was kept long enough is deleted.
+//!
+//! Every gateway closes what has waited. For the rest one of them at a time holds a lock of the database; the others
+//! leave it alone. All of it goes in slices, a transaction each, so that nobody waits for long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use tokio::sync::watch;
+
+use super::Shared;
+use super::board::Changes;
+use super::deleted;
+use super::error::Fault;
+use super::trim::trim;
+use super::waiting;
+use crate::config::settings::RetentionSettings;
+use crate::domain::time::Timestamp;
+use crate::store::LaneId;
+
+/// How often it looks for what is to be closed.
+const TICK: Duration = Duration::from_secs(1);
+/// How many ticks apart it goes looking for what is old.
+const TICKS_OF_A_ROUND: u32 = 60;
+/// Records that one transaction does something to.
+const SLICE: i64 = 256;
+/// The number of the lock ("SGRETENT" as letters); it has a meaning within the database of the store only.
+const LOCK: i64 = 0x5347_5245_5445_4e54;
+
+/// How many records something was done to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Swept {
+    pub(super) closed: u64,
+    pub(super) given_up: u64,
+    pub(super) trimmed: u64,
+    pub(super) deleted: u64,
+}
+
+/// Works by the clock until the store closes.
+pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let (mut ticks, mut began) = (0_u32, Steady::start());
+    loop {
+        tokio::select! {
+            _closed = closing.wait_for(|closing| *closing) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let now = began.now();
+        let done = if ticks.is_multiple_of(TICKS_OF_A_ROUND) && shared.board.wanted_from() > 0 {
+            everything(&shared, now).await
+        } else {
+            waiting::close(&shared, Timestamp::now()).await.map(|closed| Swept { closed, ..Swept::default() })
+        };
+        match done {
+            Ok(Swept { closed, given_up, trimmed, deleted }) if closed + given_up + trimmed + deleted > 0 => {
+                tracing::info!(
+                    closed,
+                    given_up,
+                    trimmed,
+                    deleted,
+                    "retention: records were closed, given up, trimmed or deleted"
+                );
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(error = %fault, "retention could not go on; it will try again"),
+        }
+        ticks = ticks.wrapping_add(1);
+    }
+}
+
+/// A clock for ages: the wall clock, but never ahead of what it showed at the start plus the time that has passed since.
+struct Steady(Timestamp, tokio::time::Instant);
+
+impl Steady {
+    fn start() -> Self {
+        Self(Timestamp::now(), tokio::time::Instant::now())
+    }
+
+    fn now(&mut self) -> Timestamp {
+        Timestamp::now().min(self.0.after(self.1.elapsed()))
+    }
+}
+
+/// Does all that is due.
+pub(super) async fn everything(shared: &Shared, now: Timestamp) -> Result<Swept, Fault> {
+    let mut swept = Swept { closed: waiting::close(shared, now).await?, ..Swept::default() };
+    loop {
+        let mut client = shared.pool.get().await?;
+        let transaction = client.transaction().await?;
+        let lock = transaction.prepare_cached("select pg_try_advisory_xact_lock($1)").await?;
+        if !transaction.query_one(&lock, &[&LOCK]).await?.try_get::<_, bool>(0)? {
+            return Ok(swept);
+        }
+        let (slice, changes) = Slice { shared, transaction: &transaction, now }.next().await?;
+        transaction.commit().await?;
+        shared.board.apply(&changes);
+        swept.given_up += slice.given_up;
+        swept.trimmed += slice.trimmed;
+        swept.deleted += slice.deleted;
+        if slice == Swept::default() {
+            return Ok(swept);
+        }
+    }
+}
+
+/// One transaction's work.
+struct Slice<'a> {
+    shared: &'a Shared,
+    transaction: &'a Transaction<'a>,
+    now: Timestamp,
+}
+
+impl Slice<'_> {
+    /// The first of its kinds of which there is something to do.
+    async fn next(&self) -> Result<(Swept, Changes), Fault> {
+        let rules = &self.shared.retention;
+        let mut changes = Changes::default();
+        if let Some(age) = rules.accepted {
+            let given_up = self.give_up(age, &mut changes).await?;
+            if given_up > 0 {
+                return Ok((Swept { given_up, ..Swept::default() }, changes));
+            }
+        }
+        for (table, age) in
+            [("delivered", rules.delivered), ("dead_letters", rules.dead_letters), ("discarded", rules.dead_letters)]
+        {
+            let deleted = self.delete(table, age).await?;
+            if deleted > 0 {
+                if table == "dead_letters" {
+                    changes.dead_lettered -= i64::try_from(deleted).unwrap_or(0);
+                }
+                return Ok((Swept { deleted, ..Swept::default() }, changes));
+            }
+        }
+        let trimmed = self.trim(rules).await?;
+        Ok((Swept { trimmed, ..Swept::default() }, changes))
+    }
+
+    /// Gives up what is pending for too long, but for what is on lease: that is in somebody's hands.
+    async fn give_up(&self, age: Duration, changes: &mut Changes) -> Result<u64, Fault> {
+        let days = age.as_secs() / (24 * 60 * 60);
+        let reason = format!("not delivered within {days} {}", if days == 1 { "day" } else { "days" });
+        let give_up = self
+            .transaction
+            .prepare_cached(
+                "with old as (select p.organization_id, p.lane, p.seq from pending p \
+                 join records r on r.organization_id = p.organization_id and r.seq = p.seq \
+                 where r.accepted_at <= $1 and (p.lease_token is null or p.due_at <= $2) \
+                 limit $3 for update of p skip locked), \
+                 gone as (delete from pending p using old where p.organization_id = old.organization_id \
+                 and p.lane = old.lane and p.seq = old.seq returning p.organization_id, p.seq, p.lane, p.attempts) \
+                 insert into dead_letters (organization_id, seq, lane, at, attempts, reason) \
+                 select organization_id, seq, lane, $2, attempts, $4 from gone returning lane",
+            )
+            .await?;
+        let accepted_by = self.now.before(age).millis();
+        let rows = self.transaction.query(&give_up, &[&accepted_by, &self.now.millis(), &SLICE, &reason]).await?;
+        for row in &rows {
+            changes.pending(LaneId(row.try_get(0)?), -1);
+            changes.dead_lettered += 1;
+        }
+        Ok(rows.len() as u64)
+    }
+
+    /// Deletes what was settled long enough ago: never the newest record, nor what is wanted, nor what still makes
+    /// repeats of others.
+    async fn delete(&self, table: &str, age: Duration) -> Result<u64, Fault> {
+        let delete = self
+            .transaction
+            .prepare_cached(&format!(
+                "with old as (select t.organization_id, t.seq from {table} t \
+                 join records r on r.organization_id = t.organization_id and r.seq = t.seq \
+                 where t.at <= $1 and r.accepted_at <= $2 and t.seq < $3 \
+                 and t.seq < (select high_water from counter) order by t.at limit $4), \
+                 gone as (delete from {table} t using old where t.organization_id = old.organization_id \
+                 and t.seq = old.seq returning t.organization_id, t.seq), \
+                 records_gone as (delete from records r using gone where r.organization_id = gone.organization_id \
+                 and r.seq = gone.seq returning r.organization_id, r.key, r.seq), \
+                 keys_gone as (delete from keys k using records_gone r where k.organization_id = r.organization_id \
+                 and k.key = r.key and k.seq = r.seq) \
+                 select seq from records_gone order by seq"
+            ))
+            .await?;
+        let window = self.shared.duplicate_window + Duration::from_secs(1);
+        let (settled_by, accepted_by) = (self.now.before(age).millis(), self.now.before(window).millis());
+        let wanted_from = self.shared.board.wanted_from();
+        let rows = self.transaction.query(&delete, &[&settled_by, &accepted_by, &wanted_from, &SLICE]).await?;
+        let seqs: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        deleted::note(self.transaction, &seqs).await?;
+        Ok(seqs.len() as u64)
+    }
+
+    /// Trims what was delivered long enough ago.
+    async fn trim(&self, rules: &RetentionSettings) -> Result<u64, Fault> {
+        if rules.delivered_details >= rules.delivered {
+            return Ok(0);
+        }
+        let select = self
+            .transaction
+            .prepare_cached(
+                "select seq from delivered where at <= $1 and not trimmed and seq < $2 order by at limit $3 for update",
+            )
+            .await?;
+        let delivered_by = self.now.before(rules.delivered_details).millis();
+        let wanted_from = self.shared.board.wanted_from();
+        let rows = self.transaction.query(&select, &[&delivered_by, &wanted_from, &SLICE]).await?;
+        let seqs: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        trim(self.transaction, &seqs).await?;
+        Ok(seqs.len() as u64)
+    }
+}
