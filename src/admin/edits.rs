@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Desk;
+use crate::config::keeper::NotFollowed;
 use crate::config::{Effective, Fault, view};
 use crate::domain::access::Caller;
 use crate::domain::ids::OrganizationId;
@@ -188,6 +189,21 @@ fn problem(fault: EditError) -> Problem {
             Problem::new(Code::ResourceInvalid, detail, "Correct every fault in `faults` and submit again.")
                 .with_faults(shown)
         }
+        EditError::Behind(fault @ NotFollowed::Faults(_)) => Problem::new(
+            Code::ConfigurationInvalid,
+            format!("Nothing has changed: {fault}."),
+            "Correct the files of this gateway, or make the change through another gateway.",
+        ),
+        EditError::Behind(fault @ (NotFollowed::Unreadable(_) | NotFollowed::Overtaken)) => {
+            tracing::error!(%fault, "what other gateways have stored cannot be followed");
+            let detail = "What is configured through the administration cannot be read or written.";
+            Problem::new(Code::StoreUnavailable, detail, "Nothing has changed. Try again later; the log says more.")
+        }
+        EditError::Store(StoreError::Changed) => Problem::new(
+            Code::Overloaded,
+            "Nothing has changed: other gateways change the configuration faster than this one can follow.",
+            "Send the change again.",
+        ),
         EditError::Store(fault @ StoreError::Full { .. }) => {
             tracing::warn!(%fault, "a change of the configuration was refused");
             let again = "Make room on the disk of the data directory and send the change again; nothing has changed.";
@@ -199,7 +215,7 @@ fn problem(fault: EditError) -> Problem {
             Problem::new(
                 Code::StoreUnavailable,
                 detail,
-                "Nothing has changed. The log says what is wrong with catalog.db.",
+                "Read the resource before you send the change again. The log says what is wrong with the catalog's store.",
             )
         }
         EditError::Random(fault) => {

@@ -26,10 +26,11 @@ pub use development::DevelopmentKey;
 use self::observing::Observing;
 use crate::admin::{self, Desk, Figures};
 use crate::config::identity::TlsIdentity;
+use crate::config::keeper::NotFollowed;
 use crate::config::settings::{LimitSettings, Process};
 use crate::config::watch::{self, WatchGuard};
 use crate::config::{self, Config, Faults, Live, Overrides};
-use crate::editor::Editor;
+use crate::editor::{self, Editor};
 use crate::forward::clock::Clock;
 use crate::forward::observer::Observer;
 use crate::forward::threads::LoopHandle;
@@ -95,6 +96,9 @@ pub enum BuildError {
     /// What another gateway has configured since the configuration was read does not go with the files.
     #[error(transparent)]
     Configuration(#[from] Faults),
+    /// What another gateway has configured meanwhile cannot be followed.
+    #[error(transparent)]
+    Following(NotFollowed),
     /// The development key cannot be kept.
     #[error("the development key: {0}")]
     DevelopmentKey(io::Error),
@@ -122,6 +126,7 @@ impl BuildError {
             Self::Catalog(fault) | Self::Subscriptions(fault) => matches!(fault, StoreError::Damaged(_)),
             Self::Listen { .. }
             | Self::Configuration(_)
+            | Self::Following(_)
             | Self::DevelopmentKey(_)
             | Self::Tls(_)
             | Self::Exporter(_)
@@ -174,12 +179,8 @@ impl App {
         let background = Background::start()?;
         let development_key = development_key(&config, &process)?;
         let (metrics, exporter) = observing::metrics(&process, &background.handle).map_err(BuildError::Exporter)?;
-        let remembered = Arc::clone(&catalog);
-        let live = Arc::new(Live::new(config).remembering(move |generation| {
-            if let Err(fault) = remembered.remember_generation(generation) {
-                tracing::warn!(%fault, generation, "the generation could not be noted; after a restart it may be given again");
-            }
-        }));
+        let live = Live::new(config).kept_by(editor::keeper(Arc::clone(&catalog)));
+        let live = Arc::new(live.map_err(BuildError::Following)?);
         let watch = watch::start(Arc::clone(&live))
             .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
         let tls = Tls::of(&live)?;

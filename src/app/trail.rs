@@ -67,7 +67,7 @@ mod tests {
                 generation: 1,
                 differences: Vec::new(),
             };
-            let change = CatalogChange { generation: 1, organizations: Vec::new(), api_keys: Vec::new(), audit };
+            let change = CatalogChange { advance: None, organizations: Vec::new(), api_keys: Vec::new(), audit };
             catalog.commit(&change).expect("committed");
         }
         let now = Timestamp::from_millis(day * 401);

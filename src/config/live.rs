@@ -12,10 +12,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::fault::{Fault, Faults};
+use super::keeper::{FollowStatus, Keeper, NotFollowed, NotTaken};
 use super::load::{self, Attempt, Config, Origin, Overrides};
 use super::settings::{Effective, Process};
 use super::sources::Sources;
-use super::stored::{Stored, StoredChange};
+use super::stored::{self, Stored, StoredChange};
 use crate::domain::time::Timestamp;
 
 /// The configuration of a running gateway.
@@ -27,19 +28,25 @@ pub struct Live {
     effective: ArcSwap<Effective>,
     status: ArcSwap<ReloadStatus>,
     announced: watch::Sender<Arc<Effective>>,
-    remember: Remember,
+    keeper: Option<Kept>,
+    following: ArcSwap<FollowStatus>,
+    /// Made of what the files say.
+    files: ArcSwap<String>,
     /// Held for the length of a reload.
     last: Mutex<Last>,
 }
 
-/// Keeps the generation of a reload, so that it grows over restarts too.
-struct Remember(Box<dyn Fn(u64) + Send + Sync>);
+/// Where what is stored is kept.
+struct Kept(Box<dyn Keeper>);
 
-impl Debug for Remember {
+impl Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Remember")
+        f.write_str("Kept")
     }
 }
+
+/// How often a change that others were faster than is tried again.
+const MOST_TRIES: u32 = 20;
 
 /// What is known from the last reading.
 #[derive(Debug)]
@@ -86,7 +93,7 @@ pub enum ReloadOutcome {
 impl Live {
     /// Starts with this configuration.
     pub fn new(config: Config) -> Self {
-        let Config { process, effective, origin, overrides, digest, watched, warnings, sources: _ } = config;
+        let Config { process, effective, origin, overrides, digest, files, watched, warnings, sources: _ } = config;
         let effective = Arc::new(effective);
         let generation = effective.catalog.generation();
         let status = ReloadStatus {
@@ -105,15 +112,106 @@ impl Live {
             effective: ArcSwap::new(effective),
             status: ArcSwap::from_pointee(status),
             last: Mutex::new(Last { digest, sources: watched }),
-            remember: Remember(Box::new(|_| {})),
+            keeper: None,
+            following: ArcSwap::default(),
+            files: ArcSwap::from_pointee(files),
         }
     }
 
-    /// Has the generation of each reload kept before it is effective, so that it grows over restarts too.
-    #[must_use]
-    pub fn remembering(self, remember: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        remember(self.current().catalog.generation());
-        Self { remember: Remember(Box::new(remember)), ..self }
+    /// Has the generation of each reload kept before it is effective, so that it grows over restarts too, and follows
+    /// what is kept there. The generation of the start is taken at once.
+    ///
+    /// # Errors
+    /// When it cannot be taken, or what is kept by now does not go with the files.
+    pub fn kept_by(self, keeper: Box<dyn Keeper>) -> Result<Self, NotFollowed> {
+        let live = Self { keeper: Some(Kept(keeper)), ..self };
+        let last = live.last();
+        for _ in 0..MOST_TRIES {
+            let before = live.snapshot();
+            let generation = before.catalog.generation().max(before.layers.stored.generation.saturating_add(1));
+            match live.take(&before, generation) {
+                Ok(()) => {
+                    let stored = Stored { generation, ..Stored::clone(&before.layers.stored) };
+                    let change = StoredChange { stored, organizations: Vec::new() };
+                    live.make_effective(change.applied_to(&before, generation));
+                    drop(last);
+                    return Ok(live);
+                }
+                Err(NotTaken::Overtaken) => live.follow_within(&last).map(drop)?,
+                Err(NotTaken::Failed(why)) => return Err(NotFollowed::Unreadable(why)),
+            }
+        }
+        Err(NotFollowed::Overtaken)
+    }
+
+    /// Takes a generation, made of what is effective.
+    fn take(&self, before: &Effective, generation: u64) -> Result<(), NotTaken> {
+        match &self.keeper {
+            Some(Kept(keeper)) => keeper.take(before.layers.stored.generation, generation),
+            None => Ok(()),
+        }
+    }
+
+    fn make_effective(&self, after: Effective) -> Arc<Effective> {
+        let generation = after.catalog.generation();
+        let after = Arc::new(after);
+        self.effective.store(Arc::clone(&after));
+        self.status.rcu(|status| Arc::new(ReloadStatus { generation, ..ReloadStatus::clone(status) }));
+        // Last, so that whoever hears of it finds everything in place.
+        self.announced.send_replace(Arc::clone(&after));
+        after
+    }
+
+    /// Makes what is stored by now effective, as a change of this gateway's own would be. Answers whether anything is
+    /// other than before. Blocks on the store.
+    ///
+    /// # Errors
+    /// The last good configuration stays; [`Live::following`] says why, too.
+    pub fn follow(&self) -> Result<bool, NotFollowed> {
+        let last = self.last();
+        self.follow_within(&last)
+    }
+
+    fn follow_within(&self, _only_one: &MutexGuard<'_, Last>) -> Result<bool, NotFollowed> {
+        let Some(Kept(keeper)) = &self.keeper else { return Ok(false) };
+        let followed = (0..MOST_TRIES).find_map(|_| self.follow_once(&**keeper).transpose());
+        let followed = followed.unwrap_or(Err(NotFollowed::Overtaken));
+        self.following.store(Arc::new(FollowStatus { fault: followed.as_ref().err().cloned() }));
+        followed
+    }
+
+    /// `None` where what is stored changed meanwhile.
+    fn follow_once(&self, keeper: &dyn Keeper) -> Result<Option<bool>, NotFollowed> {
+        let stored = keeper.load().map_err(NotFollowed::Unreadable)?;
+        let before = self.snapshot();
+        if stored == *before.layers.stored {
+            return Ok(Some(false));
+        }
+        let mut change = stored::following(&before, stored).map_err(NotFollowed::Faults)?;
+        let (stored, own) = (change.stored.generation, before.catalog.generation());
+        if stored <= own {
+            // A database that was put back: what comes of it must not pass for what once had this number.
+            let generation = load::next_generation(Some(own));
+            match keeper.take(stored, generation) {
+                Ok(()) => change.stored.generation = generation,
+                Err(NotTaken::Overtaken) => return Ok(None),
+                Err(NotTaken::Failed(why)) => return Err(NotFollowed::Unreadable(why)),
+            }
+        }
+        let generation = change.stored.generation;
+        self.make_effective(change.applied_to(&before, generation));
+        Ok(Some(true))
+    }
+
+    /// Whether what is stored is what is effective.
+    pub fn following(&self) -> Arc<FollowStatus> {
+        self.following.load_full()
+    }
+
+    /// Made of what the files say of organizations, credentials and routing queues: two gateways whose files say the same
+    /// have the same.
+    pub fn files(&self) -> Arc<String> {
+        self.files.load_full()
     }
 
     /// What the process was started with.
@@ -147,28 +245,41 @@ impl Live {
     /// All faults of all files; the last good configuration stays effective.
     pub fn reload(&self) -> Result<ReloadOutcome, Faults> {
         let mut last = self.last();
-        let generation = self.current().catalog.generation();
-        let stored = Arc::clone(&self.current().layers.stored);
-        // What the store holds is known: it changes through here only.
+        for _ in 0..MOST_TRIES {
+            if let Some(outcome) = self.reload_once(&mut last)? {
+                return Ok(outcome);
+            }
+            if let Err(fault) = self.follow_within(&last) {
+                return Err(self.not_reloaded(self.unstored(&fault.to_string())));
+            }
+        }
+        Err(self.not_reloaded(self.unstored(&NotFollowed::Overtaken.to_string())))
+    }
+
+    /// `None` where what is stored is other than was thought.
+    fn reload_once(&self, last: &mut Last) -> Result<Option<ReloadOutcome>, Faults> {
+        let before = self.snapshot();
+        let generation = before.catalog.generation();
+        let stored = Arc::clone(&before.layers.stored);
+        // What the store holds is known: where others change it, it is followed.
         let in_memory = |_: &Path| Ok(Stored::clone(&stored));
         let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation), &in_memory);
         last.sources = sources;
         let outcome = outcome.and_then(|config| self.keeping_somebody(config));
-        let config = match outcome.and_then(|config| self.keeping_what_counts(config)) {
-            Ok(config) => config,
-            Err(faults) => {
-                let faulty = faults.clone().into_vec();
-                let before = ReloadStatus::clone(&self.status());
-                self.set_status(ReloadStatus { ok: false, faults: faulty, ..before });
-                return Err(faults);
-            }
-        };
+        let config = outcome.and_then(|config| self.keeping_what_counts(config));
+        let mut config = config.map_err(|faults| self.not_reloaded(faults))?;
         let restart_needed = settings_that_differ(&self.process, &config.process);
         let changed = config.digest != last.digest;
         let generation = if changed { config.effective.catalog.generation() } else { generation };
         if changed {
-            (self.remember.0)(generation);
+            match self.take(&before, generation) {
+                Ok(()) => {}
+                Err(NotTaken::Overtaken) => return Ok(None),
+                Err(NotTaken::Failed(why)) => return Err(self.not_reloaded(self.unstored(&why))),
+            }
+            Arc::make_mut(&mut config.effective.layers.stored).generation = generation;
             self.effective.store(Arc::new(config.effective));
+            self.files.store(Arc::new(config.files));
             last.digest = config.digest;
         }
         self.set_status(ReloadStatus {
@@ -180,11 +291,24 @@ impl Live {
             restart_needed: restart_needed.clone(),
         });
         if !changed {
-            return Ok(ReloadOutcome::Unchanged);
+            return Ok(Some(ReloadOutcome::Unchanged));
         }
         // Last, so that whoever hears of it finds everything in place.
         self.announced.send_replace(self.snapshot());
-        Ok(ReloadOutcome::Applied { generation, restart_needed })
+        Ok(Some(ReloadOutcome::Applied { generation, restart_needed }))
+    }
+
+    /// The last good configuration stays.
+    fn not_reloaded(&self, faults: Faults) -> Faults {
+        let before = ReloadStatus::clone(&self.status());
+        self.set_status(ReloadStatus { ok: false, faults: faults.clone().into_vec(), ..before });
+        faults
+    }
+
+    /// A changed file needs a generation, and generations are the store's.
+    fn unstored(&self, why: &str) -> Faults {
+        let message = format!("the changed files do not count yet, since their generation cannot be stored: {why}");
+        Fault::of_file(self.origin.to_string(), message, "they are read again once the store can be reached").into()
     }
 
     /// Makes a change of what the store holds effective.
@@ -204,11 +328,7 @@ impl Live {
         let generation = load::next_generation(Some(before.catalog.generation()));
         let (change, answer) = decide(&before, generation)?;
         let Some(change) = change else { return Ok((before, answer)) };
-        let after = Arc::new(change.applied_to(&before, generation));
-        self.effective.store(Arc::clone(&after));
-        self.status.rcu(|status| Arc::new(ReloadStatus { generation, ..ReloadStatus::clone(status) }));
-        self.announced.send_replace(Arc::clone(&after));
-        Ok((after, answer))
+        Ok((self.make_effective(change.applied_to(&before, generation)), answer))
     }
 
     /// A reload never takes the last organization away: it is far more often a folder that is just being replaced than a

@@ -90,6 +90,8 @@ pub struct Config {
     pub(super) overrides: Overrides,
     /// Two readings with the same digest mean the same.
     pub(super) digest: [u8; 32],
+    /// Made of what the files say, wherever they lie.
+    pub(super) files: String,
     /// What to watch.
     pub(super) watched: Sources,
 }
@@ -163,7 +165,7 @@ pub(super) fn read_with(
         Origin::File(path) => SourceFile::read(path, &report),
     };
     let examined = examine(Examination { origin, main, overrides, outside, report: &report });
-    let Examined { checked, sources, files, digest } = examined;
+    let Examined { checked, sources, files, digest, said } = examined;
     let outcome = report.outcome().map(|warnings| {
         let generation = next_generation(previous.max(Some(checked.layers.stored.generation)));
         Config {
@@ -182,6 +184,7 @@ pub(super) fn read_with(
             warnings,
             overrides: overrides.clone(),
             digest,
+            files: said,
             watched: sources.clone(),
         }
     });
@@ -208,6 +211,7 @@ struct Examined {
     sources: Sources,
     files: Vec<PathBuf>,
     digest: [u8; 32],
+    said: String,
 }
 
 fn examine(given: Examination<'_>) -> Examined {
@@ -235,12 +239,13 @@ fn examine(given: Examination<'_>) -> Examined {
 
     let read: Vec<_> = main.iter().chain(&organization_files).collect();
     let digest = digest(&read, &checked);
+    let said = said(&organization_files, &checked);
     let (main_path, files) = match origin {
         Origin::BuiltIn => (None, Vec::new()),
         Origin::File(path) => (Some(path.clone()), read.iter().map(|file| PathBuf::from(&file.name)).collect()),
     };
     let sources = Sources { main: main_path, organizations: pattern, secrets: checked.secret_files.clone() };
-    Examined { checked, sources, files, digest }
+    Examined { checked, sources, files, digest, said }
 }
 
 /// Which files hold organizations.
@@ -302,4 +307,21 @@ fn digest(files: &[&SourceFile], checked: &Checked) -> [u8; 32] {
         part(identity.fingerprint());
     }
     hash.finalize().into()
+}
+
+/// A short digest of what the files say that gateways of one store should agree on: organizations as they are written,
+/// credentials, routing queues with their secrets. Where files lie, addresses and certificates are each gateway's own.
+fn said(organizations: &[SourceFile], checked: &Checked) -> String {
+    let mut texts: Vec<[u8; 32]> =
+        organizations.iter().map(|file| Sha256::digest(file.text.as_bytes()).into()).collect();
+    texts.sort_unstable();
+    let mut hash = Sha256::new();
+    texts.iter().for_each(|text| hash.update(text));
+    // Plain data, of which the debug text says everything but secrets.
+    hash.update(format!("{:?} {:?}", checked.credentials.api_keys, checked.credentials.issuers));
+    hash.update(format!("{:?}", checked.routing_queues));
+    for secret in checked.routing_queues.values().flat_map(|queue| &queue.secrets) {
+        hash.update(Sha256::digest(secret.key()));
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

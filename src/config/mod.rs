@@ -7,7 +7,8 @@
 //! The types in [`settings`] are plain data that the other rooms read; how they came from TOML is known only here. The
 //! way of a file, in reading order: `sources` finds it, `source` reads and parses it, `raw` takes typed values from it
 //! (`keys` says which there are), `check` turns them into settings, `fault` tells what is wrong, `load` brings it all
-//! together. What comes as JSON is read as strictly ([`strict`]). [`live`] holds what is effective, [`watch`] notices changes.
+//! together. What comes as JSON is read as strictly ([`strict`]). [`live`] holds what is effective, [`watch`] notices changes
+//! of the files, and [`keeper`] is asked for what is stored, which other gateways may change.
 
 mod check;
 mod fault;
@@ -15,6 +16,7 @@ mod fault;
 pub(crate) mod fuzzing;
 pub mod identity;
 mod json;
+pub mod keeper;
 mod keys;
 pub mod live;
 mod load;

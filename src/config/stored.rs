@@ -149,6 +149,76 @@ impl StoredChange {
     }
 }
 
+/// What becomes of what is effective when this is stored: every document that is other than before is checked as at a
+/// start.
+///
+/// # Errors
+/// What is stored does not go with the files, as the faults say.
+pub(super) fn following(before: &Effective, stored: Stored) -> Result<StoredChange, Faults> {
+    let known = &before.layers.stored.organizations;
+    let counts = |id: &OrganizationId| before.layers.provisioned_from(id).is_none();
+    let mut organizations = Vec::new();
+    let mut faults: Vec<Fault> = Vec::new();
+    for (id, document) in stored.organizations.iter().filter(|(id, _)| counts(id)) {
+        if known.get(id) == Some(document) {
+            continue;
+        }
+        match checked_alone(before, id, document) {
+            Ok(organization) => organizations.push((*id, Some(Arc::new(organization)))),
+            Err(found) => faults.extend(found.into_vec()),
+        }
+    }
+    let gone = known.keys().filter(|id| counts(id) && !stored.organizations.contains_key(*id));
+    organizations.extend(gone.map(|id| (*id, None)));
+    faults.extend(of_names(before, &organizations));
+    faults.extend(organizations.iter().filter(|(_, after)| after.is_none()).filter_map(|(id, _)| bound(before, id)));
+    match Faults::of(faults) {
+        Some(faults) => Err(faults),
+        None => Ok(StoredChange { stored, organizations }),
+    }
+}
+
+/// An organization that another gateway has stored.
+fn checked_alone(before: &Effective, id: &OrganizationId, document: &Document) -> Result<Organization, Faults> {
+    let report = Report::default();
+    let name = format!("organization {id} in the store");
+    let file = SourceFile::of_json(&name, document);
+    let root = file.json_table(document);
+    let table = Table::open(&root, file.at(0, &report), keys::ORGANIZATION_FILE);
+    let organization = check::organization_alone(&table, &before.layers.surroundings);
+    report.outcome()?;
+    organization.filter(|organization| organization.id == *id).ok_or_else(|| incomplete(&name).into())
+}
+
+/// Unique names that two organizations would share, one of them maybe of a file.
+fn of_names(before: &Effective, changes: &[(OrganizationId, Option<Arc<Organization>>)]) -> Vec<Fault> {
+    let after = before.catalog.with(before.catalog.generation(), changes.iter().cloned());
+    let stored = changes.iter().filter_map(|(_, organization)| organization.as_ref());
+    let taken = stored.filter(|organization| {
+        let mut same =
+            after.organizations().filter(|one| one.unique_name.eq_ignore_ascii_case(&organization.unique_name));
+        same.nth(1).is_some()
+    });
+    let fault = |organization: &Arc<Organization>| {
+        let message = format!("the unique name `{}` is taken: another organization has it", organization.unique_name);
+        let hint = "give the organization of this gateway's files another unique name, or take the file away";
+        Fault::of_file(format!("organization {} in the store", organization.id), message, hint)
+    };
+    taken.map(fault).collect()
+}
+
+/// A credential of the files that names an organization which is gone from the store.
+fn bound(before: &Effective, id: &OrganizationId) -> Option<Fault> {
+    let credentials = &before.credentials;
+    let of_keys = credentials.api_keys.iter().map(|key| (&key.name, &key.organizations));
+    let of_issuers = credentials.issuers.iter().map(|issuer| (&issuer.name, &issuer.organizations));
+    let names_it = |scope: &OrganizationScope| matches!(scope, OrganizationScope::Only(ids) if ids.contains(id));
+    let (name, _) = of_keys.chain(of_issuers).find(|(_, scope)| names_it(scope))?;
+    let message = format!("the credential `{name}` of the files is bound to this organization, which has been deleted");
+    let hint = "take the organization out of the credential";
+    Some(Fault::of_file(format!("organization {id} in the store"), message, hint))
+}
+
 /// Checks a document as if it stood in a file: with every check, and all faults at once, each with its pointer. `name` is
 /// what messages call it.
 ///

@@ -14,7 +14,7 @@ use crate::domain::ids::{Guid, OrganizationId};
 use crate::store::catalog::{Action, Difference};
 
 /// An organization's whole document that somebody wants to be effective.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DocumentEdit<'a> {
     /// Who.
     pub who: &'a Caller,
@@ -51,8 +51,8 @@ impl Editor {
     /// # Errors
     /// [`EditError`]; nothing has changed then.
     pub fn put_document(&self, edit: DocumentEdit<'_>) -> Result<DocumentEdited, EditError> {
-        let (effective, done) = self.live.change(|before, generation| {
-            let DocumentEdit { who, organization: id, mut document, if_match, only_create, dry_run } = edit;
+        let (effective, done) = self.change(|before, generation| {
+            let DocumentEdit { who, organization: id, mut document, if_match, only_create, dry_run } = edit.clone();
             let present = before.catalog.organization(&id);
             let view = present.map(|organization| Value::Object(view::document(organization)));
             if only_create && present.is_some() {
@@ -109,11 +109,11 @@ impl Editor {
         if_match: Option<Tag>,
         stored_copy: bool,
     ) -> Result<Arc<Effective>, EditError> {
-        let (effective, ()) = self.live.change(|before, generation| {
+        let (effective, ()) = self.change(|before, generation| {
             let present = before.catalog.organization(&id).ok_or(EditError::Unknown("organization"))?;
             let view = view::document(present);
             let own = Address::organization().find(&view).cloned().unwrap_or_default();
-            if if_match.is_some_and(|tag| !tag.matches(&own)) {
+            if if_match.as_ref().is_some_and(|tag| !tag.matches(&own)) {
                 return Err(EditError::PreconditionFailed);
             }
             match before.layers.provisioned_from(&id) {

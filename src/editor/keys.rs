@@ -8,7 +8,7 @@ use crate::config::settings::ApiKeySettings;
 use crate::config::stored::{Document, Stored, StoredApiKey, StoredChange, check_api_key};
 use crate::domain::access::{Caller, OrganizationScope};
 use crate::domain::time::Timestamp;
-use crate::store::catalog::{Action, CatalogChange, Difference};
+use crate::store::catalog::{Action, Advance, CatalogChange, Difference};
 
 /// A key that is to be made. Its text is made by the caller, who alone ever knows it.
 #[derive(Debug)]
@@ -36,10 +36,10 @@ impl Editor {
     /// # Errors
     /// [`EditError`]; nothing has changed then.
     pub fn create_key(&self, new: NewKey<'_>) -> Result<KeyMade, EditError> {
-        let (effective, key) = self.live.change(|before, generation| {
-            let NewKey { who, request, sha256 } = new;
+        let (effective, key) = self.change(|before, generation| {
+            let NewKey { who, ref request, sha256 } = new;
             let mut asked =
-                check_api_key(before, who, &request).map_err(|faults| EditError::Invalid(faults.into_vec()))?;
+                check_api_key(before, who, request).map_err(|faults| EditError::Invalid(faults.into_vec()))?;
             asked.name = name_for(before, who, &asked.name)?;
             let of_all = asked.organizations == OrganizationScope::All && who.organizations != OrganizationScope::All;
             if of_all {
@@ -75,7 +75,7 @@ impl Editor {
     /// # Errors
     /// [`EditError`]; nothing has changed then.
     pub fn revoke_key(&self, who: &Caller, name: &str) -> Result<u64, EditError> {
-        let (effective, ()) = self.live.change(|before, generation| {
+        let (effective, ()) = self.change(|before, generation| {
             let known = before.layers.stored.api_keys.get(name).filter(|key| who.covers(&key.settings.organizations));
             let Some(key) = known else {
                 let in_files =
@@ -108,7 +108,7 @@ impl Editor {
         };
         let audit = entry(who, organization, action, (format!("api-keys/{name}"), generation, &[difference]));
         self.store.commit(&CatalogChange {
-            generation,
+            advance: Some(Advance { from: before.layers.stored.generation, to: generation }),
             organizations: Vec::new(),
             api_keys: vec![(Arc::clone(name), key.cloned())],
             audit,

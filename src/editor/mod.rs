@@ -3,13 +3,15 @@
 //!
 //! Every change is a change of one organization's document. The changed document passes the same checks as a file; then
 //! it is committed to the store; then it is effective. Changes stand in line, so each sees all of those before it.
-//! Readers never wait for one. What a file provides is not changed here: the file is the truth of it.
+//! Where another gateway was faster, what it stored is made effective first and the change is made again on that: so no
+//! change is lost, and `If-Match` is held to what is stored. Readers never wait for one. What a file provides is not changed here: the file is the truth of it.
 //!
 //! Who may ask for a change, and how it is asked for, is the administration's business.
 
 pub mod address;
 mod difference;
 mod documents;
+mod keeping;
 mod keys;
 mod locks;
 mod tag;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use self::address::{Address, Collection};
+use crate::config::keeper::NotFollowed;
 use crate::config::stored::{Document, Layers, Stored, StoredChange, check_document};
 use crate::config::{Effective, Fault, Live, view};
 use crate::domain::access::Caller;
@@ -26,9 +29,10 @@ use crate::domain::catalog::{Organization, State};
 use crate::domain::ids::OrganizationId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::catalog::{Action, AuditEntry, CatalogChange, CatalogStore, Difference};
+use crate::store::catalog::{Action, Advance, AuditEntry, CatalogChange, CatalogStore, Difference};
 
 pub use self::documents::{DocumentEdit, DocumentEdited, new_guid};
+pub use self::keeping::keeper;
 pub use self::keys::{KeyMade, NewKey};
 pub use self::tag::Tag;
 
@@ -40,7 +44,7 @@ pub struct Editor {
 }
 
 /// Something that somebody wants changed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Edit<'a> {
     /// Who.
     pub who: &'a Caller,
@@ -55,7 +59,7 @@ pub struct Edit<'a> {
 }
 
 /// A kind of change.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum EditKind {
     /// A new resource in a list of the addressed one.
     Create {
@@ -145,6 +149,9 @@ pub enum EditError {
     /// What was submitted has faults, each with a pointer into it; those without one concern other resources.
     #[error("{} faults", .0.len())]
     Invalid(Vec<Fault>),
+    /// What another gateway has stored does not go with the files of this one, so nothing can be changed here.
+    #[error(transparent)]
+    Behind(#[from] NotFollowed),
     /// The change could not be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -178,6 +185,9 @@ struct Checked {
     differences: Vec<Difference>,
 }
 
+/// How often a change is made again because other gateways were faster: each time one of them got its change through.
+const MOST_ATTEMPTS: u32 = 50;
+
 impl Editor {
     /// An editor of what is effective here and kept there.
     pub fn new(live: Arc<Live>, store: Arc<dyn CatalogStore>) -> Self {
@@ -194,8 +204,8 @@ impl Editor {
     /// # Errors
     /// [`EditError`]; nothing has changed then.
     pub fn edit(&self, edit: Edit<'_>) -> Result<Edited, EditError> {
-        let (effective, (address, warnings, differences)) = self.live.change(|before, generation| {
-            let Edit { who, organization: id, address, if_match, kind } = edit;
+        let (effective, (address, warnings, differences)) = self.change(|before, generation| {
+            let Edit { who, organization: id, address, if_match, kind } = edit.clone();
             let organization = before.catalog.organization(&id).ok_or(EditError::Unknown("organization"))?;
             let stored = own_document(&before.layers, &id)?;
             let mut document = Document::clone(&stored);
@@ -252,7 +262,24 @@ impl Editor {
         differences: &[Difference],
     ) -> Result<(), StoreError> {
         let audit = entry(who, organization, action, (resource, self.live.current().catalog.generation(), differences));
-        self.store.commit(&CatalogChange { generation: 0, organizations: Vec::new(), api_keys: Vec::new(), audit })
+        self.store.commit(&CatalogChange { advance: None, organizations: Vec::new(), api_keys: Vec::new(), audit })
+    }
+
+    /// Makes a change effective, on what other gateways have stored where they were faster.
+    fn change<T>(
+        &self,
+        decide: impl Fn(&Effective, u64) -> Result<(Option<StoredChange>, T), EditError>,
+    ) -> Result<(Arc<Effective>, T), EditError> {
+        for attempt in 0..MOST_ATTEMPTS {
+            match self.live.change(&decide) {
+                Err(EditError::Store(StoreError::Changed)) => {
+                    keeping::give_way(attempt);
+                    self.live.follow()?;
+                }
+                done => return done,
+            }
+        }
+        Err(StoreError::Changed.into())
     }
 
     /// Makes an organization's change durable, and says what it leaves.
@@ -266,7 +293,7 @@ impl Editor {
             after.map(|(document, organization)| (Arc::new(document), Arc::new(organization))).unzip();
         let generation = audit.generation;
         self.store.commit(&CatalogChange {
-            generation,
+            advance: Some(Advance { from: before.layers.stored.generation, to: generation }),
             organizations: vec![(id, document.clone())],
             api_keys: Vec::new(),
             audit,

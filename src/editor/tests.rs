@@ -33,7 +33,11 @@ impl CatalogStore for Shelf {
         Ok(())
     }
 
-    fn remember_generation(&self, _generation: u64) -> Result<(), StoreError> {
+    fn generation(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn advance(&self, _advance: Advance) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -3,6 +3,10 @@
 //!
 //! It is small and rarely written, and never on a record's way: every method blocks on the disk, and async callers use
 //! a thread that may. A change is durable when [`CatalogStore::commit`] returns, all of it or nothing.
+//!
+//! Several gateways may write. Each change says which generation it was made of, and is refused
+//! ([`StoreError::Changed`]) where that is not the stored one any more: whoever made it looks at what is stored by now
+//! and makes it again. So no change is lost, and a generation means the same stored state to every gateway.
 
 use std::sync::Arc;
 
@@ -10,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StoreError;
+use super::gateways::Gateways;
 use crate::config::stored::{Document, Stored, StoredApiKey};
 use crate::domain::ids::OrganizationId;
 use crate::domain::time::Timestamp;
@@ -22,17 +27,30 @@ pub trait CatalogStore: Send + Sync + 'static {
     /// [`StoreError::Damaged`] names what is not as it was written.
     fn load(&self) -> Result<Stored, StoreError>;
 
+    /// The stored generation: as cheap as a question can be, for whoever asks every second.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn generation(&self) -> Result<u64, StoreError>;
+
     /// Makes a change durable, together with its entry in the trail.
     ///
     /// # Errors
-    /// Nothing has changed then. [`StoreError::Broken`] after a failed write: only a restart may try again.
+    /// Nothing has changed then. [`StoreError::Changed`] when the stored generation is not the one that the change was
+    /// made of. [`StoreError::Broken`] after a failed write: only a restart may try again. [`StoreError::Engine`] of an
+    /// engine across a network may come of an answer that was lost; what is stored then, [`CatalogStore::load`] says.
     fn commit(&self, change: &CatalogChange) -> Result<(), StoreError>;
 
-    /// Keeps the generation that a change of the files makes effective.
+    /// Takes the next generation for a change of the files.
     ///
     /// # Errors
     /// As [`CatalogStore::commit`].
-    fn remember_generation(&self, generation: u64) -> Result<(), StoreError>;
+    fn advance(&self, advance: Advance) -> Result<(), StoreError>;
+
+    /// The gateways that share the catalog; `None` where there is one gateway only, as its engine makes sure.
+    fn gateways(&self) -> Option<&dyn Gateways> {
+        None
+    }
 
     /// Entries of the trail, newest first, a page at a time.
     ///
@@ -47,11 +65,20 @@ pub trait CatalogStore: Send + Sync + 'static {
     fn forget_audit(&self, older_than: Timestamp, at_most: usize) -> Result<usize, StoreError>;
 }
 
+/// From one generation to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    /// The stored one that was looked at.
+    pub from: u64,
+    /// The one that becomes effective; it is greater.
+    pub to: u64,
+}
+
 /// One change: what is other than before, and what the trail says of it.
 #[derive(Debug)]
 pub struct CatalogChange {
-    /// The generation that it makes effective.
-    pub generation: u64,
+    /// The generation that it was made of, and the one that it makes effective; `None` for what only goes into the trail.
+    pub advance: Option<Advance>,
     /// Organizations; `None` means gone.
     pub organizations: Vec<(OrganizationId, Option<Arc<Document>>)>,
     /// API keys by name; `None` means gone.

@@ -19,6 +19,8 @@
 #[cfg(feature = "bench-engines")]
 pub mod bench;
 pub mod catalog;
+pub mod gateways;
+mod kept_audit;
 pub mod lease;
 pub mod observer;
 pub mod postgres;
@@ -179,6 +181,9 @@ pub enum StoreError {
     /// It is closing or closed.
     #[error("the store is closing")]
     Unavailable,
+    /// Somebody else has changed the catalog since it was looked at.
+    #[error("another gateway has changed the catalog in the meantime")]
+    Changed,
     /// What was read is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),

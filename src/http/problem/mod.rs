@@ -271,7 +271,7 @@ impl From<NotAdmitted> for Problem {
 pub(super) const fn code_of(cause: &StoreError) -> Code {
     match cause {
         StoreError::Full { .. } => Code::StoreFull,
-        StoreError::Overloaded { .. } => Code::Overloaded,
+        StoreError::Overloaded { .. } | StoreError::Changed => Code::Overloaded,
         StoreError::Unavailable => Code::Draining,
         StoreError::Lost { .. } => Code::ReceiptLost,
         StoreError::Broken { .. } | StoreError::Damaged(_) | StoreError::Engine(_) => Code::StoreUnavailable,
@@ -287,6 +287,7 @@ impl From<StoreError> for Problem {
             StoreError::Full { .. } => "There is no room for more records.",
             StoreError::Overloaded { .. } => "More records wait for the disk than may wait.",
             StoreError::Unavailable => "The gateway is stopping.",
+            StoreError::Changed => "Other gateways change the same all the time.",
             StoreError::Lost { at, why } => {
                 let detail = format!(
                     "The record behind this receipt was accepted, and was lost to damage: {why}. That was written down on {at}."

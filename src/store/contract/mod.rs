@@ -3,9 +3,10 @@
 //! An engine's tests implement [`Engine`] and write `store_contract!(NewEngine::new())`: one test per case of
 //! its modules, and [`model`], which runs random operations against the engine and a simple model of it side by side.
 //! Nothing here sleeps: time is what the calls say it is, and what an engine does by itself as time goes by it does here
-//! when [`Engine::sweep`] says what time it is.
+//! when [`Engine::sweep`] says what time it is. The catalog has a suite of its own, [`catalog`].
 
 pub(crate) mod cases;
+pub(crate) mod catalog;
 pub(crate) mod dead_letters;
 pub(crate) mod forgetting;
 pub(crate) mod lifecycle;

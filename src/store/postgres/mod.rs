@@ -11,6 +11,8 @@
 
 mod append;
 mod board;
+pub mod catalog;
+pub mod database;
 mod dead_letters;
 mod deleted;
 mod error;
@@ -251,4 +253,4 @@ impl Store for PostgresStore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -24,7 +24,7 @@ const OLDEST_SERVER: i32 = 150_000;
 const LOCK: i64 = 0x5347_4d49_4752_4154;
 
 /// Every migration, in order.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+const MIGRATIONS: [&str; 1] = [concat!(include_str!("schema_1.sql"), include_str!("schema_catalog_1.sql"))];
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,13 @@ pub(super) struct Opened {
 
 /// Checks the server, brings the schema up to date, and reads what the gateway has to know.
 pub(super) async fn open(pool: &Pool) -> Result<Opened, OpenError> {
+    prepare(pool).await?;
+    let client = pool.get().await.map_err(Fault::from)?;
+    Ok(Opened { mask: mask(&client).await?, figures: figures(&client).await? })
+}
+
+/// Checks the server, and brings the schema up to date.
+pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenError> {
     let mut client = pool.get().await.map_err(Fault::from)?;
     check_server(&client).await?;
     let transaction = client.transaction().await?;
@@ -119,7 +126,7 @@ pub(super) async fn open(pool: &Pool) -> Result<Opened, OpenError> {
         transaction.execute("insert into counter (high_water) values (0)", &[]).await?;
     }
     transaction.commit().await?;
-    Ok(Opened { mask: mask(&client).await?, figures: figures(&client).await? })
+    Ok(())
 }
 
 /// What is counted, over all gateways.

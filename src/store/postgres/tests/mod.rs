@@ -1,7 +1,8 @@
 //! The contract suite against a real server, and what only several gateways on one database can show.
 
+mod catalog;
 mod gateways;
-mod server;
+pub(crate) mod server;
 
 use std::sync::{Arc, Mutex};
 

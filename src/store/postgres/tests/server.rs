@@ -36,19 +36,19 @@ fn server() -> &'static Server {
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
 
 /// A database of its own.
-pub(super) struct Database {
+pub(crate) struct Database {
     name: String,
 }
 
 impl Database {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let server = server();
         let name = format!("streamgate_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         server.psql("postgres", &format!("create database {name}"));
         Self { name }
     }
 
-    pub(super) fn config(&self) -> tokio_postgres::Config {
+    pub(crate) fn config(&self) -> tokio_postgres::Config {
         let server = server();
         let mut config = tokio_postgres::Config::new();
         config.host_path(&server.folder).user(USER).dbname(&self.name);
@@ -58,17 +58,17 @@ impl Database {
 
 impl Database {
     /// Has the server end every connection to the database.
-    pub(super) fn cut_connections(&self) {
+    pub(crate) fn cut_connections(&self) {
         let cut = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'", self.name);
         server().psql("postgres", &cut);
     }
 
     /// Sets a parameter for whoever connects from now on.
-    pub(super) fn set(&self, parameter: &str, value: &str) {
+    pub(crate) fn set(&self, parameter: &str, value: &str) {
         server().psql("postgres", &format!("alter database {} set {parameter} = {value}", self.name));
     }
 
-    pub(super) fn psql(&self, sql: &str) {
+    pub(crate) fn psql(&self, sql: &str) {
         server().psql(&self.name, sql);
     }
 }

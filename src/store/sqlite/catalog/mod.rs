@@ -19,7 +19,7 @@ use super::side_file::{Journal, Kind, SideFile, Summed, is_empty, verified, vers
 use crate::config::stored::Stored;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::catalog::{AuditPage, AuditQuery, CatalogChange, CatalogStore};
+use crate::store::catalog::{Advance, AuditPage, AuditQuery, CatalogChange, CatalogStore};
 
 /// The file.
 pub const CATALOG: &str = "catalog.db";
@@ -114,16 +114,25 @@ impl SqliteCatalog {
     }
 }
 
-/// A generation only ever grows.
-fn keep_generation(conn: &Connection, generation: u64) -> rusqlite::Result<()> {
-    conn.prepare_cached("update meta set generation = max(generation, ?1) where id = 1")?
-        .execute([generation.cast_signed()])?;
-    Ok(())
+/// From one generation to the next; `false` where the stored one is another by now.
+fn advanced(conn: &Connection, advance: Advance) -> rusqlite::Result<bool> {
+    let rows = conn
+        .prepare_cached("update meta set generation = ?2 where id = 1 and generation = ?1")?
+        .execute([advance.from.cast_signed(), advance.to.cast_signed()])?;
+    Ok(rows == 1)
+}
+
+const fn taken(advanced: bool) -> Result<(), StoreError> {
+    if advanced { Ok(()) } else { Err(StoreError::Changed) }
 }
 
 impl CatalogStore for SqliteCatalog {
     fn load(&self) -> Result<Stored, StoreError> {
         self.0.read(rows::load)
+    }
+
+    fn generation(&self) -> Result<u64, StoreError> {
+        self.0.read(rows::generation)
     }
 
     fn commit(&self, change: &CatalogChange) -> Result<(), StoreError> {
@@ -132,7 +141,12 @@ impl CatalogStore for SqliteCatalog {
         if grows {
             self.0.check_room()?;
         }
-        self.0.transact(|conn| {
+        let done = self.0.transact(|conn| {
+            if let Some(advance) = change.advance
+                && !advanced(conn, advance)?
+            {
+                return Ok(false);
+            }
             for (id, document) in &change.organizations {
                 let key = id.guid();
                 match document {
@@ -160,13 +174,13 @@ impl CatalogStore for SqliteCatalog {
                     }
                 };
             }
-            keep_generation(conn, change.generation)?;
-            rows::insert_audit(conn, &change.audit)
-        })
+            rows::insert_audit(conn, &change.audit).map(|()| true)
+        })?;
+        taken(done)
     }
 
-    fn remember_generation(&self, generation: u64) -> Result<(), StoreError> {
-        self.0.transact(|conn| keep_generation(conn, generation))
+    fn advance(&self, advance: Advance) -> Result<(), StoreError> {
+        taken(self.0.transact(|conn| advanced(conn, advance))?)
     }
 
     fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {

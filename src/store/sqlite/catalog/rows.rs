@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Summed, read_error, verified};
@@ -12,7 +11,8 @@ use crate::config::stored::{Document, Stored, StoredApiKey};
 use crate::domain::ids::{Guid, OrganizationId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::catalog::{Action, AuditEntry, AuditPage, AuditQuery, Difference};
+use crate::store::catalog::{AuditEntry, AuditPage, AuditQuery};
+use crate::store::kept_audit::{self, KeptEntry};
 
 /// The most entries that one page of the trail is picked from.
 const MAX_LOOKED_AT: usize = 50_000;
@@ -23,16 +23,16 @@ fn damaged(what: impl std::fmt::Display) -> StoreError {
 
 /// Everything that is configured.
 pub(super) fn load(conn: &Connection) -> Result<Stored, StoreError> {
+    Ok(Stored { organizations: organizations(conn)?, api_keys: api_keys(conn)?, generation: generation(conn)? })
+}
+
+/// The stored generation.
+pub(super) fn generation(conn: &Connection) -> Result<u64, StoreError> {
     let generation: Option<i64> = conn
         .query_row("select generation from meta where id = 1", [], |row| row.get(0))
         .optional()
         .map_err(read_error)?;
-    let generation = generation.ok_or_else(|| damaged("its generation"))?;
-    Ok(Stored {
-        organizations: organizations(conn)?,
-        api_keys: api_keys(conn)?,
-        generation: generation.cast_unsigned(),
-    })
+    generation.map(i64::cast_unsigned).ok_or_else(|| damaged("its generation"))
 }
 
 fn organizations(conn: &Connection) -> Result<BTreeMap<OrganizationId, Arc<Document>>, StoreError> {
@@ -125,34 +125,12 @@ fn each_row(
 /// About how large a page of the trail is at most.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// An entry of the trail as it is kept.
-#[derive(Serialize, Deserialize)]
-struct KeptEntry {
-    credential: Box<str>,
-    action: Action,
-    generation: u64,
-    differences: Vec<Difference>,
-}
-
-/// What the checksum of an entry covers besides its text.
-fn audit_key(at: i64, organization: Option<&[u8]>, resource: &str) -> Vec<u8> {
-    let mut key = at.to_le_bytes().to_vec();
-    key.extend_from_slice(organization.unwrap_or_default());
-    key.extend_from_slice(resource.as_bytes());
-    key
-}
-
 /// Adds an entry to the trail.
 pub(super) fn insert_audit(conn: &Connection, entry: &AuditEntry) -> rusqlite::Result<()> {
     let at = entry.at.millis();
     let organization = entry.organization.map(|id| id.guid().as_bytes().to_vec());
-    let kept = KeptEntry {
-        credential: (*entry.credential).into(),
-        action: entry.action,
-        generation: entry.generation,
-        differences: entry.differences.clone(),
-    };
-    let Summed { text, crc } = Summed::new(&audit_key(at, organization.as_deref(), &entry.resource), &kept)?;
+    let key = kept_audit::key(at, organization.as_deref(), &entry.resource);
+    let Summed { text, crc } = Summed::new(&key, &KeptEntry::of(entry))?;
     conn.prepare_cached("insert into audit (at, organization, resource, entry, crc) values (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![at, organization, entry.resource, text, crc])?;
     Ok(())
@@ -189,7 +167,7 @@ impl AuditRow {
     }
 
     fn into_entry(self) -> Result<AuditEntry, StoreError> {
-        let key = audit_key(self.at, self.organization.as_deref(), &self.resource);
+        let key = kept_audit::key(self.at, self.organization.as_deref(), &self.resource);
         let kept: KeptEntry = verified(&key, &self.text, self.crc)
             .ok_or_else(|| damaged(format!("entry {} of the audit trail", self.seq)))?;
         let organization = match self.organization.map(|bytes| bytes.as_slice().try_into().map(Guid::from_bytes)) {
@@ -197,15 +175,7 @@ impl AuditRow {
             Some(Ok(guid)) => Some(guid.into()),
             Some(Err(_)) => return Err(damaged(format!("entry {} of the audit trail", self.seq))),
         };
-        Ok(AuditEntry {
-            at: Timestamp::from_millis(self.at),
-            credential: kept.credential.into(),
-            organization,
-            action: kept.action,
-            resource: self.resource,
-            generation: kept.generation,
-            differences: kept.differences,
-        })
+        Ok(kept.into_entry(Timestamp::from_millis(self.at), organization, self.resource))
     }
 }
 
