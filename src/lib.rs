@@ -35,6 +35,7 @@ pub mod http;
 
 pub mod admin;
 pub mod editor;
+pub mod gateways;
 
 pub mod telemetry;
 

@@ -53,7 +53,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "store", "intake"]),
     ("http", &["domain", "config", "connector", "store", "routing_queue", "intake", "subscriptions", "telemetry"]),
     ("editor", &["domain", "config", "store"]),
-    ("admin", &["domain", "config", "store", "subscriptions", "editor", "http", "telemetry"]),
+    ("gateways", &["config", "store"]),
+    ("admin", &["domain", "config", "store", "subscriptions", "editor", "gateways", "http", "telemetry"]),
     (
         "app",
         &[
@@ -66,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "subscriptions",
             "telemetry",
             "editor",
+            "gateways",
             "http",
             "admin",
         ],

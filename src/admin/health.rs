@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Desk, figures};
 use crate::domain::access::Permission;
+use crate::gateways::Standing;
 use crate::http::answer;
 use crate::http::problem::Problem;
 use crate::store::Refusing;
@@ -21,6 +22,10 @@ pub(super) async fn live() -> HttpResponse {
 pub(super) fn obstacle(desk: &Desk) -> Option<&'static str> {
     if desk.door.is_draining() {
         return Some("draining");
+    }
+    if desk.fleet.standing() == Standing::Unreachable {
+        // Where the catalog is, the records are.
+        return Some("store-unreachable");
     }
     desk.door.store().stats().refusing.map(|refusing| match refusing {
         Refusing::Full => "store-full",
@@ -39,12 +44,16 @@ pub(super) async fn ready(desk: web::Data<Desk>) -> HttpResponse {
         reason: Option<&'static str>,
         catalog_generation: u64,
         configuration: &'static str,
+        /// Whether what is stored is what is effective, where other gateways may change it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        catalog: Option<&'static str>,
     }
     let reason = obstacle(&desk);
     let body = Body {
         status: if reason.is_none() { "ready" } else { "not-ready" },
         reason,
         catalog_generation: desk.live.current().catalog.generation(),
+        catalog: desk.fleet.is_shared().then(|| desk.fleet.standing().as_str()),
         configuration: if desk.live.status().ok { "good" } else { "last-good" },
     };
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -12,7 +12,9 @@ mod audit;
 mod body;
 mod dead_letters;
 mod edits;
+mod everywhere;
 mod figures;
+mod gateways;
 mod health;
 mod openapi;
 mod organizations;
@@ -25,6 +27,7 @@ mod subscriptions;
 
 use std::sync::Arc;
 
+pub use everywhere::everywhere;
 pub use figures::Figures;
 pub use openapi::DESCRIPTION;
 
@@ -32,6 +35,7 @@ use actix_web::{guard, web};
 
 use crate::config::Live;
 use crate::editor::Editor;
+use crate::gateways::Fleet;
 use crate::http::door::Door;
 use crate::http::keys::JwksService;
 use crate::http::peers::Peers;
@@ -45,6 +49,8 @@ pub struct Desk {
     pub live: Arc<Live>,
     /// What changes it.
     pub editor: Editor,
+    /// The gateways on the same catalog.
+    pub fleet: Arc<Fleet>,
     /// Whether the listener can be reached from this machine only.
     pub loopback: bool,
     /// The keys of token issuers.
@@ -162,6 +168,7 @@ operations! {
     }
     "/admin/v1/api-keys" "GET, POST" { GET api_keys::list, POST api_keys::create }
     "/admin/v1/api-keys/{name}" "GET, DELETE" { GET api_keys::show, DELETE api_keys::revoke }
+    "/admin/v1/gateways" "GET" { GET gateways::list }
     "/admin/v1/openapi.json" "GET" { GET openapi::show }
     "/admin/v1/audit" "GET" { GET audit::list }
     "/admin/v1/records" "GET" { GET records::list }

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::everywhere::WAIT;
 use crate::domain::access::OrganizationScope;
 use crate::domain::ids::{Guid, OrganizationId};
 use crate::http::answer;
@@ -32,7 +33,9 @@ pub(super) fn parameters<T: serde::de::DeserializeOwned>(request: &HttpRequest) 
 /// 400.
 pub(super) fn only(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
     let names = request.query_string().split('&').filter_map(|pair| pair.split('=').next());
-    match names.filter(|name| !name.is_empty()).find(|name| !known.contains(name)) {
+    // What asks to wait was judged before the operation began.
+    let waits = |name: &str| name == WAIT && request.method() != actix_web::http::Method::GET;
+    match names.filter(|name| !name.is_empty() && !waits(name)).find(|name| !known.contains(name)) {
         None => Ok(()),
         Some(unknown) => {
             let detail = format!("There is no query parameter `{}` here.", crate::domain::ids::excerpt(unknown));

@@ -35,6 +35,7 @@ use crate::forward::clock::Clock;
 use crate::forward::observer::Observer;
 use crate::forward::threads::LoopHandle;
 use crate::forward::{Forwarder, Nudge};
+use crate::gateways::{self, Fleet};
 use crate::http::door::{Door, DoorParts};
 use crate::http::frame::frame;
 use crate::http::keys::JwksService;
@@ -68,6 +69,7 @@ pub struct App {
     tls: Tls,
     development_key: Option<DevelopmentKey>,
     _watch: WatchGuard,
+    fleet: Arc<Fleet>,
     background: Background,
 }
 
@@ -102,6 +104,9 @@ pub enum BuildError {
     /// The development key cannot be kept.
     #[error("the development key: {0}")]
     DevelopmentKey(io::Error),
+    /// The gateways on the same catalog cannot be followed.
+    #[error(transparent)]
+    Gateways(#[from] gateways::StartError),
     /// TLS cannot be spoken.
     #[error("TLS cannot be spoken: {0}")]
     Tls(#[from] rustls::Error),
@@ -127,6 +132,7 @@ impl BuildError {
             Self::Listen { .. }
             | Self::Configuration(_)
             | Self::Following(_)
+            | Self::Gateways(_)
             | Self::DevelopmentKey(_)
             | Self::Tls(_)
             | Self::Exporter(_)
@@ -184,6 +190,7 @@ impl App {
         let watch = watch::start(Arc::clone(&live))
             .map_err(|cause| BuildError::System { what: "the configuration watch", cause: io::Error::other(cause) })?;
         let tls = Tls::of(&live)?;
+        let fleet = Arc::new(Fleet::start(Arc::clone(&live), Arc::clone(&catalog), name(&public))?);
         let nudge = Nudge::default();
         // Before anything is delivered: it says which records have to keep their details.
         let subscriptions = subscriptions(&process, &store)?;
@@ -232,6 +239,7 @@ impl App {
             tls,
             development_key,
             _watch: watch,
+            fleet,
             background,
         })
     }
@@ -290,6 +298,7 @@ impl App {
             jwks: self.jwks,
             listeners: vec![("public", Arc::clone(&public_peers)), ("admin", Arc::clone(&admin_peers))],
             figures: Figures::default(),
+            fleet: Arc::clone(&self.fleet),
         });
         let metrics = web::Data::new(Arc::clone(&self.metrics));
 
@@ -315,6 +324,7 @@ impl App {
             actix_web::App::new()
                 .app_data(desk.clone())
                 .app_data(metrics.clone())
+                .wrap(from_fn(admin::everywhere))
                 .wrap(from_fn(frame))
                 .configure(admin::routes)
         })?;
@@ -322,13 +332,15 @@ impl App {
         let grace = self.process.limits.shutdown_grace;
         let subscriptions = Arc::clone(self.door.subscriptions());
         let (door, forwarder, teller, store) = (self.door, self.forwarder, self.teller, self.store);
-        let exporter = self.exporter;
+        let (exporter, fleet) = (self.exporter, self.fleet);
         let stop = async move {
             shutdown.await;
             let began = Instant::now();
             tracing::info!("stopping: no new requests are taken");
             door.drain();
             public_handle.stop(true).await;
+            // Nobody waits for this gateway any more. It blocks on the store, whose answer the rest does not wait for.
+            let leaving = actix_web::rt::task::spawn_blocking(move || fleet.leave());
             // Where requests took all of their time, deliveries get less: by default all of it takes less than ten seconds.
             let left = (grace + Duration::from_secs(1)).saturating_sub(began.elapsed());
             let grace = grace.min(left).min(Duration::from_secs(2));
@@ -341,6 +353,9 @@ impl App {
                 }
             };
             tokio::join!(store.close(), last_spans);
+            if leaving.await.is_err() {
+                tracing::error!("taking leave of the other gateways was cut short");
+            }
             admin_handle.stop(true).await;
         };
         let (public_end, admin_end, ()) = tokio::join!(public, admin, stop);
@@ -413,6 +428,15 @@ fn nudging(forwarder: Nudge, subscriptions: &Arc<Subscriptions>) -> Arc<dyn Fn()
         forwarder.nudge();
         subscriptions.nudge();
     })
+}
+
+/// What the other gateways know this one by: its host, and its port, since one host may have several.
+fn name(public: &TcpListener) -> gateways::Name {
+    // Where the system does not say it there, the port has to do.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("gateway");
+    let port = public.local_addr().map_or(0, |address| address.port());
+    gateways::Name { name: format!("{host}:{port}"), version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {

@@ -33,6 +33,9 @@ pub(super) struct ClientArgs {
     /// A file with certificates to trust besides those of the system, where the gateway's is from nobody that it knows.
     #[arg(long, global = true, env = "STREAMGATE_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// After a change of the configuration: go on only when every gateway on the same catalog serves it.
+    #[arg(long, global = true)]
+    wait_all: bool,
 }
 
 /// Which of the gateway's two listeners.
@@ -59,7 +62,11 @@ impl Answer {
         let faults: String =
             self.body.get("faults").and_then(Value::as_array).into_iter().flatten().map(fault_in_words).collect();
         if faults.is_empty() {
-            return format!("{} {}: {} {next}", self.status.as_u16(), text("code"), text("detail"));
+            // A change that was made all the same; a key is shown this once.
+            let made =
+                self.body.get("change").map(|change| format!("\nThe change: {}", printable(&change.to_string())));
+            let made = made.unwrap_or_default();
+            return format!("{} {}: {} {next}{made}", self.status.as_u16(), text("code"), text("detail"));
         }
         // The faults say all of it.
         format!("{} {}: {}; nothing was changed.{faults}", self.status.as_u16(), text("code"), text("title"))
@@ -134,6 +141,11 @@ impl Client {
         Self::with(args, Some(key), PATIENCE)
     }
 
+    /// Whether changes are to be waited for.
+    pub(super) const fn waits_for_all(&self) -> bool {
+        self.args.wait_all
+    }
+
     /// For what anybody may ask.
     pub(super) fn without_key(args: &ClientArgs) -> Result<Self, Failure> {
         Self::with(args, None, PATIENCE)
@@ -146,7 +158,11 @@ impl Client {
         patience: Duration,
     ) -> Result<Self, Failure> {
         let (url, admin_url) = (admin_url.clone(), admin_url.clone());
-        Self::with(&ClientArgs { url, admin_url, key: None, key_file: PathBuf::new(), ca }, None, patience)
+        Self::with(
+            &ClientArgs { url, admin_url, key: None, key_file: PathBuf::new(), ca, wait_all: false },
+            None,
+            patience,
+        )
     }
 
     fn with(args: &ClientArgs, key: Option<String>, patience: Duration) -> Result<Self, Failure> {
@@ -309,6 +325,7 @@ mod tests {
             key: Some(key.to_owned()),
             key_file: PathBuf::new(),
             ca: None,
+            wait_all: false,
         })
     }
 

@@ -89,6 +89,8 @@ enum Command {
     Subscriptions(administration::subscriptions::SubscriptionsArgs),
     /// Show who changed what, when, from what to what.
     Audit(administration::audit::AuditArgs),
+    /// List the gateways on the same catalog, and which configuration each of them serves.
+    Gateways(administration::gateways::GatewaysArgs),
     /// Write organizations as files.
     Export(administration::export::ExportArgs),
     /// Make organizations of the store be what files say.
@@ -183,6 +185,7 @@ pub fn main() -> ExitCode {
         Some(Command::DeadLetters(args)) => administration::dead_letters::run(&args, &output),
         Some(Command::Subscriptions(args)) => administration::subscriptions::run(&args, &output),
         Some(Command::Audit(args)) => administration::audit::run(&args, &output),
+        Some(Command::Gateways(args)) => administration::gateways::run(&args, &output),
         Some(Command::Export(args)) => administration::export::run(&args, &output),
         Some(Command::Apply(args)) => administration::apply::run(&args, &output),
         Some(Command::Verify(args)) => verify::run(&args, &output),

@@ -74,6 +74,7 @@ async fn start(config: Config, output: &Output) -> Result<Exit, Failure> {
             BuildError::Listen { .. }
             | BuildError::DevelopmentKey(_)
             | BuildError::Tls(_)
+            | BuildError::Gateways(_)
             | BuildError::System { .. } => Exit::Refused,
         };
         let advice = fault.advice(&data_dir).map(|advice| format!("\n{advice}")).unwrap_or_default();

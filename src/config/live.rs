@@ -129,7 +129,7 @@ impl Live {
         for _ in 0..MOST_TRIES {
             let before = live.snapshot();
             let generation = before.catalog.generation().max(before.layers.stored.generation.saturating_add(1));
-            match live.take(&before, generation) {
+            match live.take(before.layers.stored.generation, generation) {
                 Ok(()) => {
                     let stored = Stored { generation, ..Stored::clone(&before.layers.stored) };
                     let change = StoredChange { stored, organizations: Vec::new() };
@@ -144,10 +144,10 @@ impl Live {
         Err(NotFollowed::Overtaken)
     }
 
-    /// Takes a generation, made of what is effective.
-    fn take(&self, before: &Effective, generation: u64) -> Result<(), NotTaken> {
+    /// Takes a generation, made of this stored one.
+    fn take(&self, from: u64, to: u64) -> Result<(), NotTaken> {
         match &self.keeper {
-            Some(Kept(keeper)) => keeper.take(before.layers.stored.generation, generation),
+            Some(Kept(keeper)) => keeper.take(from, to),
             None => Ok(()),
         }
     }
@@ -245,35 +245,35 @@ impl Live {
     /// All faults of all files; the last good configuration stays effective.
     pub fn reload(&self) -> Result<ReloadOutcome, Faults> {
         let mut last = self.last();
+        // What the store holds is known: where others change it, it is followed.
+        let mut stored = Arc::clone(&self.current().layers.stored);
         for _ in 0..MOST_TRIES {
-            if let Some(outcome) = self.reload_once(&mut last)? {
+            if let Some(outcome) = self.reload_once(&mut last, &stored)? {
                 return Ok(outcome);
             }
-            if let Err(fault) = self.follow_within(&last) {
-                return Err(self.not_reloaded(self.unstored(&fault.to_string())));
-            }
+            // Not what is followed alone: files that were mended for it are checked together with it.
+            let loaded = self.keeper.as_ref().map_or_else(|| Ok(Stored::clone(&stored)), |Kept(keeper)| keeper.load());
+            stored = Arc::new(loaded.map_err(|why| self.not_reloaded(self.unstored(&why)))?);
         }
         Err(self.not_reloaded(self.unstored(&NotFollowed::Overtaken.to_string())))
     }
 
-    /// `None` where what is stored is other than was thought.
-    fn reload_once(&self, last: &mut Last) -> Result<Option<ReloadOutcome>, Faults> {
+    /// Reads the files over what is stored. `None` where that is another by now.
+    fn reload_once(&self, last: &mut Last, stored: &Arc<Stored>) -> Result<Option<ReloadOutcome>, Faults> {
         let before = self.snapshot();
         let generation = before.catalog.generation();
-        let stored = Arc::clone(&before.layers.stored);
-        // What the store holds is known: where others change it, it is followed.
-        let in_memory = |_: &Path| Ok(Stored::clone(&stored));
+        let in_memory = |_: &Path| Ok(Stored::clone(stored));
         let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation), &in_memory);
         last.sources = sources;
         let outcome = outcome.and_then(|config| self.keeping_somebody(config));
         let config = outcome.and_then(|config| self.keeping_what_counts(config));
         let mut config = config.map_err(|faults| self.not_reloaded(faults))?;
         let restart_needed = settings_that_differ(&self.process, &config.process);
-        let changed = config.digest != last.digest;
+        let changed = config.digest != last.digest || *stored != before.layers.stored;
         let generation = if changed { config.effective.catalog.generation() } else { generation };
         if changed {
-            match self.take(&before, generation) {
-                Ok(()) => {}
+            match self.take(stored.generation, generation) {
+                Ok(()) => self.following.store(Arc::default()),
                 Err(NotTaken::Overtaken) => return Ok(None),
                 Err(NotTaken::Failed(why)) => return Err(self.not_reloaded(self.unstored(&why))),
             }

@@ -9,6 +9,7 @@ pub(super) mod audit;
 pub(super) mod dead_letters;
 pub(super) mod entities;
 pub(super) mod export;
+pub(super) mod gateways;
 pub(super) mod keys;
 pub(super) mod organizations;
 pub(super) mod queues;
@@ -81,6 +82,14 @@ pub(super) fn under(path: &str, segments: &[&str]) -> String {
     }
 }
 
+/// Whether a request changes what every gateway serves; of the others there is nothing to wait for.
+fn changes_the_configuration(method: &Method, path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    let changing = ["organizations", "work-streams", "api-keys", "reload"];
+    let first = path.strip_prefix("/admin/v1/").and_then(|rest| rest.split('/').next());
+    *method != Method::GET && first.is_some_and(|first| changing.contains(&first)) && !path.ends_with("/rules/preview")
+}
+
 /// A member of a resource as text.
 pub(super) fn text(resource: &Value, member: &str) -> String {
     match resource.get(member) {
@@ -124,7 +133,12 @@ impl<'o> Desk<'o> {
         if_match: Option<&str>,
     ) -> Result<Answer, Failure> {
         let body = body.map(|body| body.to_string().into_bytes());
-        self.client.send_if(Listener::Admin, method, path, (body, if_match)).await
+        let path = if self.client.waits_for_all() && changes_the_configuration(&method, path) {
+            with(path, "wait", "all")
+        } else {
+            path.to_owned()
+        };
+        self.client.send_if(Listener::Admin, method, &path, (body, if_match)).await
     }
 
     /// A whole list, page by page.

@@ -84,6 +84,8 @@ pub enum Code {
     InUse,
     /// It is not what `If-Match` says it is.
     PreconditionFailed,
+    /// The change is made, and not every gateway serves it yet.
+    NotEverywhere,
 }
 
 impl Code {
@@ -129,6 +131,7 @@ impl Code {
                 Self::DefaultQueue,
                 Self::InUse,
                 Self::PreconditionFailed,
+                Self::NotEverywhere,
             ])
             .collect()
     }
@@ -174,6 +177,7 @@ impl Code {
             Self::DefaultQueue => "default-queue",
             Self::InUse => "in-use",
             Self::PreconditionFailed => "precondition-failed",
+            Self::NotEverywhere => "not-everywhere",
         }
     }
 
@@ -203,6 +207,7 @@ impl Code {
             | Self::DefaultQueue
             | Self::InUse => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::NotEverywhere => StatusCode::GATEWAY_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -259,6 +264,7 @@ impl Code {
             Self::DefaultQueue => "The default queue stays",
             Self::InUse => "It is in use",
             Self::PreconditionFailed => "It has changed in the meantime",
+            Self::NotEverywhere => "Not every gateway serves the change yet",
         }
     }
 
@@ -302,7 +308,8 @@ impl Code {
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::UnsupportedMediaType
-            | Self::HeadTooLarge => Retry::Never,
+            | Self::HeadTooLarge
+            | Self::NotEverywhere => Retry::Never,
         }
     }
 }

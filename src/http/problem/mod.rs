@@ -13,6 +13,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::domain::admission::NotAdmitted;
 use crate::domain::record::Malformed;
@@ -34,6 +35,7 @@ struct Content {
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
     faults: Vec<SubmissionFault>,
+    change: Option<Box<RawValue>>,
 }
 
 /// One thing that is wrong with what was submitted.
@@ -65,6 +67,7 @@ impl Problem {
             },
             allow: None,
             faults: Vec::new(),
+            change: None,
         }))
     }
 
@@ -124,6 +127,13 @@ impl Problem {
         self
     }
 
+    /// What would have been answered of a change that was made although this is a problem.
+    #[must_use]
+    pub fn with_change(mut self, change: Option<Box<RawValue>>) -> Self {
+        self.0.change = change;
+        self
+    }
+
     /// Pointers of faults from this part of a document on, where only the part was submitted.
     #[must_use]
     pub fn pointers_within(mut self, part: &str) -> Self {
@@ -176,6 +186,8 @@ impl Problem {
             catalog_generation: Option<u64>,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             faults: &'a [SubmissionFault],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            change: Option<&'a RawValue>,
             request_id: &'a str,
         }
         let content = &self.0;
@@ -192,6 +204,7 @@ impl Problem {
             retry: content.code.retry(),
             catalog_generation: content.catalog_generation,
             faults: &content.faults,
+            change: content.change.as_deref(),
             request_id,
         };
         serde_json::to_string(&body).unwrap_or_default()

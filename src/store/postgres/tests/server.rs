@@ -63,6 +63,14 @@ impl Database {
         server().psql("postgres", &cut);
     }
 
+    /// Has the server refuse every connection to the database, and ends those that there are; or lets them in again.
+    pub(crate) fn lock_out(&self, locked: bool) {
+        server().psql("postgres", &format!("alter database {} allow_connections {}", self.name, !locked));
+        if locked {
+            self.cut_connections();
+        }
+    }
+
     /// Sets a parameter for whoever connects from now on.
     pub(crate) fn set(&self, parameter: &str, value: &str) {
         server().psql("postgres", &format!("alter database {} set {parameter} = {value}", self.name));
