@@ -12,6 +12,7 @@ use super::Desk;
 use super::health::obstacle;
 use crate::domain::catalog::{Catalog, RoutingQueueName};
 use crate::domain::time::Timestamp;
+use crate::gateways::Standing;
 use crate::http::keys::JwksStatus;
 use crate::store::subscriptions::Summary;
 use crate::store::{Lane, LaneId, OldestPending};
@@ -116,6 +117,7 @@ pub(super) async fn moment(desk: &Desk) -> Moment {
             oldest_age: seen.notices.oldest_pending_at.map(|at| now.since(at)).unwrap_or_default(),
         },
         catalog_generation: effective.catalog.generation(),
+        catalog_current: desk.fleet.standing() == Standing::Current,
         reload_ok: status.ok,
         reloaded_at: seconds(status.at),
         ready: obstacle(desk).is_none(),

@@ -35,6 +35,8 @@ pub struct Moment {
     pub subscription_backlog: SubscriptionBacklog,
     /// The catalog in force.
     pub catalog_generation: u64,
+    /// Whether what is stored is effective, as far as is known.
+    pub catalog_current: bool,
     /// Whether the latest reload was good.
     pub reload_ok: bool,
     /// When the configuration was last read, in seconds since 1970.
@@ -169,6 +171,9 @@ const GAUGES: [Line; 23] = [
         |it| it.subscription_backlog.oldest_age.as_secs_f64(),
     ),
     ("catalog_generation", None, "The catalog in force", |it| it.catalog_generation as f64),
+    ("catalog_current", None, "0 while what another gateway has stored is not effective here", |it| {
+        flag(it.catalog_current)
+    }),
     ("config_reload_ok", None, "0 after a reload that found faults", |it| flag(it.reload_ok)),
     (
         "config_last_reload_timestamp",

@@ -52,7 +52,7 @@ fn the_description_has_the_operations_of_the_table_and_their_statuses() {
 #[test]
 fn its_codes_are_those_that_callers_can_meet() {
     /// What only the administration answers.
-    const ELSEWHERE: [&str; 8] = [
+    const ELSEWHERE: [&str; 9] = [
         "resource-unknown",
         "configuration-invalid",
         "resource-invalid",
@@ -61,6 +61,7 @@ fn its_codes_are_those_that_callers_can_meet() {
         "default-queue",
         "in-use",
         "precondition-failed",
+        "not-everywhere",
     ];
     let codes = CONNECTOR["definitions"]["Problem"]["properties"]["code"]["enum"].as_array().expect("codes");
     let codes: BTreeSet<&str> = codes.iter().map(|code| code.as_str().expect("a code")).collect();
