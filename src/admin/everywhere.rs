@@ -74,7 +74,7 @@ pub async fn everywhere(
     let Some(desk) = desk.filter(|_| response.status().is_success()) else { return Ok(response) };
     // What is effective here by now has the change in it, whoever has changed what else since.
     let generation = desk.live.current().catalog.generation();
-    match wait_for(&desk.fleet, generation).await {
+    match wait_for(&desk.fleet, generation, LONGEST_WAIT).await {
         Ok(()) => Ok(response),
         Err(problem) => {
             let (request, response) = response.into_parts();
@@ -86,9 +86,9 @@ pub async fn everywhere(
     }
 }
 
-/// Waits until every gateway that is there serves this generation.
-async fn wait_for(fleet: &Arc<Fleet>, generation: u64) -> Result<(), Problem> {
-    let deadline = Instant::now() + LONGEST_WAIT;
+/// Waits until every gateway that is there serves this generation, and no longer than that.
+async fn wait_for(fleet: &Arc<Fleet>, generation: u64, patience: Duration) -> Result<(), Problem> {
+    let deadline = Instant::now() + patience;
     loop {
         let asked = Arc::clone(fleet);
         // Every time anew: a gateway may have started, stopped or fallen silent meanwhile.
@@ -128,6 +128,12 @@ mod tests {
     use super::*;
     use actix_web::test::TestRequest;
 
+    use crate::gateways::tests::Gateway;
+    use crate::store::gateways::{GatewayId, Gateways as _, Presence};
+    use crate::store::postgres::catalog::PostgresCatalog;
+    use crate::store::postgres::database::Database;
+    use crate::store::postgres::tests::server;
+
     fn asks(method: Method, uri: &str) -> Result<bool, &'static str> {
         let request = TestRequest::with_uri(uri).method(method).to_srv_request();
         asked(&request).map_err(|problem| problem.code().name())
@@ -153,5 +159,47 @@ mod tests {
         ] {
             assert_eq!(asks(Method::POST, path), Err("malformed"), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_lags_behind_is_waited_for_and_named() {
+        let database = server::Database::new();
+        let one = Gateway::new(&database, "one");
+        let generation = one.live.current().catalog.generation();
+        let patience = Duration::from_secs(30);
+        wait_for(&one.fleet, generation, patience).await.expect("alone");
+        let other = PostgresCatalog::open(Database::open(database.config()).expect("open"));
+        let presence = |generation, behind: Option<&str>| Presence {
+            id: GatewayId([7; 16]),
+            name: "late:8080".to_owned(),
+            version: "1".to_owned(),
+            generation,
+            files: String::new(),
+            behind: behind.map(str::to_owned),
+        };
+        other.beat(&presence(generation - 1, Some("a fault"))).expect("there");
+        let problem = wait_for(&one.fleet, generation, Duration::ZERO).await.expect_err("it lags behind");
+        assert_eq!(problem.code(), Code::NotEverywhere);
+        let named = format!("late:8080 (generation {}, held back by a fault)", generation - 1);
+        assert!(problem.detail().contains(&named), "{}", problem.detail());
+        let said = serde_json::value::to_raw_value(&serde_json::json!({ "key": "sg_once" })).ok();
+        assert!(problem.with_change(said).body("r").contains(r#""change":{"key":"sg_once"}"#));
+        // It catches up while somebody waits.
+        let caught_up = web::block(move || other.beat(&presence(generation, None)));
+        let (waited, beat) = tokio::join!(wait_for(&one.fleet, generation, patience), caught_up);
+        beat.expect("not cut short").expect("there");
+        waited.expect("everybody serves it");
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_is_not_waited_for() {
+        let database = server::Database::new();
+        let (one, two) = (Gateway::new(&database, "one"), Gateway::new(&database, "two"));
+        let generation = one.live.current().catalog.generation();
+        two.fleet.leave();
+        // It serves nothing so late, and nobody else does.
+        let late = generation + 1_000_000;
+        let problem = wait_for(&one.fleet, late, Duration::ZERO).await.expect_err("one lags behind");
+        assert!(problem.detail().contains("one (") && !problem.detail().contains("two ("), "{}", problem.detail());
     }
 }

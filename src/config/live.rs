@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -30,6 +31,8 @@ pub struct Live {
     announced: watch::Sender<Arc<Effective>>,
     keeper: Option<Kept>,
     following: ArcSwap<FollowStatus>,
+    /// Whether changed files wait for their generation to be stored.
+    unstored: AtomicBool,
     /// Made of what the files say.
     files: ArcSwap<String>,
     /// Held for the length of a reload.
@@ -114,6 +117,7 @@ impl Live {
             last: Mutex::new(Last { digest, sources: watched }),
             keeper: None,
             following: ArcSwap::default(),
+            unstored: AtomicBool::new(false),
             files: ArcSwap::from_pointee(files),
         }
     }
@@ -203,6 +207,12 @@ impl Live {
         Ok(Some(true))
     }
 
+    /// Whether changed files do not count because their generation could not be stored: then it is time to reload once the
+    /// store answers again.
+    pub fn waits_for_the_store(&self) -> bool {
+        self.unstored.load(Ordering::Relaxed)
+    }
+
     /// Whether what is stored is what is effective.
     pub fn following(&self) -> Arc<FollowStatus> {
         self.following.load_full()
@@ -245,6 +255,7 @@ impl Live {
     /// All faults of all files; the last good configuration stays effective.
     pub fn reload(&self) -> Result<ReloadOutcome, Faults> {
         let mut last = self.last();
+        self.unstored.store(false, Ordering::Relaxed);
         // What the store holds is known: where others change it, it is followed.
         let mut stored = Arc::clone(&self.current().layers.stored);
         for _ in 0..MOST_TRIES {
@@ -307,6 +318,7 @@ impl Live {
 
     /// A changed file needs a generation, and generations are the store's.
     fn unstored(&self, why: &str) -> Faults {
+        self.unstored.store(true, Ordering::Relaxed);
         let message = format!("the changed files do not count yet, since their generation cannot be stored: {why}");
         Fault::of_file(self.origin.to_string(), message, "they are read again once the store can be reached").into()
     }

@@ -117,6 +117,9 @@ impl Thread {
             Err(fault) => return self.fell_silent(&fault),
         };
         self.answers(&shared);
+        if shared.live.waits_for_the_store() {
+            reload(&shared);
+        }
         let effective = shared.live.snapshot();
         if effective.layers.stored.generation == stored || self.is_refused(stored, &effective) {
             return;
@@ -179,6 +182,20 @@ impl Thread {
         shared.signal.answered();
         if std::mem::replace(&mut self.is_silent, false) {
             tracing::info!("the catalog can be reached again");
+        }
+    }
+}
+
+/// Reads files again that changed while the store did not answer.
+fn reload(shared: &Shared) {
+    match shared.live.reload() {
+        Ok(_) => {
+            let generation = shared.live.current().catalog.generation();
+            tracing::info!(generation, "files that had changed while the store did not answer are effective");
+        }
+        Err(faults) => {
+            let summary = faults.summary();
+            tracing::warn!(summary, "files that changed while the store did not answer do not count yet");
         }
     }
 }

@@ -19,10 +19,10 @@ use crate::store::postgres::tests::server;
 use crate::store::sqlite::catalog::SqliteCatalog;
 
 /// A gateway without its door.
-struct Gateway {
-    live: Arc<Live>,
+pub(crate) struct Gateway {
+    pub(crate) live: Arc<Live>,
     editor: Editor,
-    fleet: Fleet,
+    pub(crate) fleet: Arc<Fleet>,
     folder: tempfile::TempDir,
 }
 
@@ -59,12 +59,12 @@ impl Gateway {
         let config = load_with_stored(Some(&folder.path().join("streamgate.toml")), &overrides, &stored).unwrap();
         let live = Arc::new(Live::new(config).kept_by(keeper(Arc::clone(&catalog))).unwrap());
         let name = Name { name: name.to_owned(), version: "1".to_owned() };
-        let fleet = Fleet::start(Arc::clone(&live), Arc::clone(&catalog), name).unwrap();
+        let fleet = Arc::new(Fleet::start(Arc::clone(&live), Arc::clone(&catalog), name).unwrap());
         let editor = Editor::new(Arc::clone(&live), catalog);
         Self { live, editor, fleet, folder }
     }
 
-    fn new(database: &server::Database, name: &str) -> Self {
+    pub(crate) fn new(database: &server::Database, name: &str) -> Self {
         Self::with_files(database, name, "", None)
     }
 
@@ -324,7 +324,8 @@ fn a_database_that_is_away_changes_nothing_and_is_followed_again() {
     until("it says so", || two.fleet.standing() == Standing::Unreachable);
     database.lock_out(false);
     until("it is there again", || two.fleet.standing() == Standing::Current);
-    two.live.reload().unwrap();
+    until("the file counts by itself", || two.live.current().catalog.organization_named("own").is_some());
+    assert!(two.live.status().ok);
     until("both are again", || one.add_queue("Urgent").is_ok());
     until("both have all", || one.generation() == two.generation() && two.queues().contains("Urgent"));
     assert!(two.live.current().catalog.organization_named("own").is_some());

@@ -124,7 +124,7 @@ const fn flag(set: bool) -> f64 {
 }
 
 /// Every gauge without labels.
-const GAUGES: [Line; 23] = [
+const GAUGES: [Line; 24] = [
     ("store_pending_records", None, "Records to be delivered", |it| it.store.pending as f64),
     ("store_waiting_records", None, "Records that consumers let wait", |it| it.store.waiting as f64),
     ("store_dead_letters", None, "Dead letters that were not discarded", |it| it.store.dead_lettered as f64),

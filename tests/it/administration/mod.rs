@@ -6,6 +6,7 @@ mod crash;
 mod dead_letters;
 mod description;
 mod faults;
+mod gateways;
 mod routing;
 mod sources;
 mod trail;
