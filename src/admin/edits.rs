@@ -189,38 +189,57 @@ fn problem(fault: EditError) -> Problem {
             Problem::new(Code::ResourceInvalid, detail, "Correct every fault in `faults` and submit again.")
                 .with_faults(shown)
         }
-        EditError::Behind(fault @ NotFollowed::Faults(_)) => Problem::new(
+        EditError::Behind(fault) => behind(&fault),
+        EditError::Store(fault) => not_stored(&fault),
+        EditError::Random(fault) => {
+            let detail = format!("The operating system gives no random bits: {fault}.");
+            Problem::new(Code::StoreUnavailable, detail, "Nothing has changed. Try again later.")
+        }
+    }
+}
+
+/// What another gateway has stored cannot be followed, so nothing can be changed on it.
+fn behind(fault: &NotFollowed) -> Problem {
+    match fault {
+        NotFollowed::Faults(_) => Problem::new(
             Code::ConfigurationInvalid,
-            format!("Nothing has changed: {fault}."),
-            "Correct the files of this gateway, or make the change through another gateway.",
+            // Not which ones: they may be of organizations that are none of the caller's.
+            "Nothing has changed: what another gateway has stored does not go with the files of this one.",
+            "Correct the files of this gateway, which the log and `GET /admin/v1/gateways` say more of; or make the change \
+             through another gateway.",
         ),
-        EditError::Behind(fault @ (NotFollowed::Unreadable(_) | NotFollowed::Overtaken)) => {
+        NotFollowed::Unreadable(_) | NotFollowed::Overtaken => {
             tracing::error!(%fault, "what other gateways have stored cannot be followed");
             let detail = "What is configured through the administration cannot be read or written.";
             Problem::new(Code::StoreUnavailable, detail, "Nothing has changed. Try again later; the log says more.")
         }
-        EditError::Store(StoreError::Changed) => Problem::new(
+    }
+}
+
+fn not_stored(fault: &StoreError) -> Problem {
+    match fault {
+        StoreError::Changed => Problem::new(
             Code::Overloaded,
             "Nothing has changed: other gateways change the configuration faster than this one can follow.",
             "Send the change again.",
         ),
-        EditError::Store(fault @ StoreError::Full { .. }) => {
+        StoreError::Full { .. } => {
             tracing::warn!(%fault, "a change of the configuration was refused");
             let again = "Make room on the disk of the data directory and send the change again; nothing has changed.";
             Problem::new(Code::StoreFull, "There is no room for changes of the configuration.", again)
         }
-        EditError::Store(fault) => {
+        StoreError::Overloaded { .. }
+        | StoreError::Broken { .. }
+        | StoreError::Unavailable
+        | StoreError::Damaged(_)
+        | StoreError::Lost { .. }
+        | StoreError::Engine(_) => {
             tracing::error!(%fault, "the configuration's store did not answer as it should");
-            let detail = "What is configured through the administration cannot be read or written.";
             Problem::new(
                 Code::StoreUnavailable,
-                detail,
+                "What is configured through the administration cannot be read or written.",
                 "Read the resource before you send the change again. The log says what is wrong with the catalog's store.",
             )
-        }
-        EditError::Random(fault) => {
-            let detail = format!("The operating system gives no random bits: {fault}.");
-            Problem::new(Code::StoreUnavailable, detail, "Nothing has changed. Try again later.")
         }
     }
 }

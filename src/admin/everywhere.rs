@@ -42,6 +42,9 @@ fn changes_the_configuration(method: &Method, path: &str) -> bool {
 /// # Errors
 /// 400 where it asks for something else than there is, or where there is nothing to wait for: before anything is changed.
 fn asked(request: &ServiceRequest) -> Result<bool, Problem> {
+    if !request.path().starts_with("/admin/v1/") {
+        return Ok(false);
+    }
     let pairs = request.query_string().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let mut given = pairs.filter(|(name, _)| *name == WAIT).map(|(_, value)| value);
     let refused = |detail: &str| {
@@ -149,6 +152,7 @@ mod tests {
             assert_eq!(asks(Method::GET, &path), Err("malformed"), "{path}");
         }
         assert_eq!(asks(Method::POST, "/admin/v1/organizations?storedCopy=true"), Ok(false));
+        assert_eq!(asks(Method::GET, "/health/ready?wait=all"), Ok(false), "probes send what they like");
         for path in [
             "/admin/v1/work-streams/1/rules/preview?wait=all",
             "/admin/v1/dead-letters/requeue?wait=all",

@@ -339,12 +339,10 @@ impl App {
             tracing::info!("stopping: no new requests are taken");
             door.drain();
             public_handle.stop(true).await;
-            // Nobody waits for this gateway any more. It blocks on the store, whose answer the rest does not wait for.
-            let leaving = actix_web::rt::task::spawn_blocking(move || fleet.leave());
             // Where requests took all of their time, deliveries get less: by default all of it takes less than ten seconds.
             let left = (grace + Duration::from_secs(1)).saturating_sub(began.elapsed());
             let grace = grace.min(left).min(Duration::from_secs(2));
-            tokio::join!(forwarder.stop(grace), teller.stop(grace));
+            tokio::join!(forwarder.stop(grace), teller.stop(grace), leave(fleet));
             subscriptions.close();
             // While the store closes, which nobody waits for longer than without it.
             let last_spans = async {
@@ -353,9 +351,6 @@ impl App {
                 }
             };
             tokio::join!(store.close(), last_spans);
-            if leaving.await.is_err() {
-                tracing::error!("taking leave of the other gateways was cut short");
-            }
             admin_handle.stop(true).await;
         };
         let (public_end, admin_end, ()) = tokio::join!(public, admin, stop);
@@ -428,6 +423,18 @@ fn nudging(forwarder: Nudge, subscriptions: &Arc<Subscriptions>) -> Arc<dyn Fn()
         forwarder.nudge();
         subscriptions.nudge();
     })
+}
+
+/// The longest that a stop waits for the others to be told.
+const LONGEST_LEAVE: Duration = Duration::from_secs(2);
+
+/// Takes leave of the other gateways, so that nobody waits for this one. It blocks on the store, which may not answer: they
+/// notice by themselves then.
+async fn leave(fleet: Arc<Fleet>) {
+    let leaving = actix_web::rt::task::spawn_blocking(move || fleet.leave());
+    if !matches!(actix_web::rt::time::timeout(LONGEST_LEAVE, leaving).await, Ok(Ok(()))) {
+        tracing::warn!("the other gateways were not told in time that this one stops; they will notice");
+    }
 }
 
 /// What the other gateways know this one by: its host, and its port, since one host may have several.

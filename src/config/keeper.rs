@@ -13,11 +13,12 @@ pub trait Keeper: Send + Sync {
     /// A sentence: it cannot be read.
     fn load(&self) -> Result<Stored, String>;
 
-    /// Takes a generation for a change of the files.
+    /// Takes a generation for a change of the files. Answers which one is stored then: the other one still where it could not
+    /// be noted and nobody else goes by it.
     ///
     /// # Errors
     /// [`NotTaken`]: the change is not effective then.
-    fn take(&self, from: u64, to: u64) -> Result<(), NotTaken>;
+    fn take(&self, from: u64, to: u64) -> Result<u64, NotTaken>;
 }
 
 /// Why a generation was not taken.

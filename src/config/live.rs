@@ -134,8 +134,8 @@ impl Live {
             let before = live.snapshot();
             let generation = before.catalog.generation().max(before.layers.stored.generation.saturating_add(1));
             match live.take(before.layers.stored.generation, generation) {
-                Ok(()) => {
-                    let stored = Stored { generation, ..Stored::clone(&before.layers.stored) };
+                Ok(noted) => {
+                    let stored = Stored { generation: noted, ..Stored::clone(&before.layers.stored) };
                     let change = StoredChange { stored, organizations: Vec::new() };
                     live.make_effective(change.applied_to(&before, generation));
                     drop(last);
@@ -149,10 +149,10 @@ impl Live {
     }
 
     /// Takes a generation, made of this stored one.
-    fn take(&self, from: u64, to: u64) -> Result<(), NotTaken> {
+    fn take(&self, from: u64, to: u64) -> Result<u64, NotTaken> {
         match &self.keeper {
             Some(Kept(keeper)) => keeper.take(from, to),
-            None => Ok(()),
+            None => Ok(to),
         }
     }
 
@@ -193,16 +193,16 @@ impl Live {
         }
         let mut change = stored::following(&before, stored).map_err(NotFollowed::Faults)?;
         let (stored, own) = (change.stored.generation, before.catalog.generation());
+        let mut generation = stored;
         if stored <= own {
             // A database that was put back: what comes of it must not pass for what once had this number.
-            let generation = load::next_generation(Some(own));
+            generation = load::next_generation(Some(own));
             match keeper.take(stored, generation) {
-                Ok(()) => change.stored.generation = generation,
+                Ok(noted) => change.stored.generation = noted,
                 Err(NotTaken::Overtaken) => return Ok(None),
                 Err(NotTaken::Failed(why)) => return Err(NotFollowed::Unreadable(why)),
             }
         }
-        let generation = change.stored.generation;
         self.make_effective(change.applied_to(&before, generation));
         Ok(Some(true))
     }
@@ -283,12 +283,13 @@ impl Live {
         let changed = config.digest != last.digest || *stored != before.layers.stored;
         let generation = if changed { config.effective.catalog.generation() } else { generation };
         if changed {
-            match self.take(stored.generation, generation) {
-                Ok(()) => self.following.store(Arc::default()),
+            let noted = match self.take(stored.generation, generation) {
+                Ok(noted) => noted,
                 Err(NotTaken::Overtaken) => return Ok(None),
                 Err(NotTaken::Failed(why)) => return Err(self.not_reloaded(self.unstored(&why))),
-            }
-            Arc::make_mut(&mut config.effective.layers.stored).generation = generation;
+            };
+            self.following.store(Arc::default());
+            Arc::make_mut(&mut config.effective.layers.stored).generation = noted;
             self.effective.store(Arc::new(config.effective));
             self.files.store(Arc::new(config.files));
             last.digest = config.digest;

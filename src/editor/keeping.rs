@@ -20,15 +20,15 @@ impl Keeper for InStore {
         self.0.load().map_err(|fault| in_words(&fault))
     }
 
-    fn take(&self, from: u64, to: u64) -> Result<(), NotTaken> {
+    fn take(&self, from: u64, to: u64) -> Result<u64, NotTaken> {
         match self.0.advance(Advance { from, to }) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(to),
             Err(StoreError::Changed) => Err(NotTaken::Overtaken),
             Err(fault) if self.0.gateways().is_some() => Err(NotTaken::Failed(in_words(&fault))),
             Err(fault) => {
                 // Nobody else goes by it, and a disk that is full must not keep a mended file from counting.
                 tracing::warn!(%fault, to, "the generation could not be noted; after a restart it may be given again");
-                Ok(())
+                Ok(from)
             }
         }
     }
