@@ -14,7 +14,8 @@ const READER: &str = "sg_test-key-that-reads-and-writes-records-only-000";
 const OPEN: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
 
 /// What concerns all organizations: others get 401, as for every permission that a credential lacks.
-const FOR_ALL: [(&str, &str); 3] = [
+const FOR_ALL: [(&str, &str); 4] = [
+    ("GET", "/admin/v1/gateways"),
     ("POST", "/admin/v1/reload"),
     ("POST", "/admin/v1/organizations"),
     ("DELETE", "/admin/v1/organizations/{organizationId}"),
