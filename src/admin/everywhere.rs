@@ -130,6 +130,7 @@ fn in_words(lagging: &[LiveGateway], generation: u64) -> String {
 mod tests {
     use super::*;
     use actix_web::test::TestRequest;
+    use futures_util::future::join;
 
     use crate::gateways::tests::Gateway;
     use crate::store::gateways::{GatewayId, Gateways as _, Presence};
@@ -165,8 +166,12 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn who_lags_behind_is_waited_for_and_named() {
+    #[test]
+    fn who_lags_behind_is_waited_for_and_named() {
+        actix_web::rt::System::new().block_on(lags_behind());
+    }
+
+    async fn lags_behind() {
         let database = server::Database::new();
         let one = Gateway::new(&database, "one");
         let generation = one.live.current().catalog.generation();
@@ -190,13 +195,17 @@ mod tests {
         assert!(problem.with_change(said).body("r").contains(r#""change":{"key":"sg_once"}"#));
         // It catches up while somebody waits.
         let caught_up = web::block(move || other.beat(&presence(generation, None)));
-        let (waited, beat) = tokio::join!(wait_for(&one.fleet, generation, patience), caught_up);
+        let (waited, beat) = join(wait_for(&one.fleet, generation, patience), caught_up).await;
         beat.expect("not cut short").expect("there");
         waited.expect("everybody serves it");
     }
 
-    #[tokio::test]
-    async fn who_has_gone_is_not_waited_for() {
+    #[test]
+    fn who_has_gone_is_not_waited_for() {
+        actix_web::rt::System::new().block_on(gone());
+    }
+
+    async fn gone() {
         let database = server::Database::new();
         let (one, two) = (Gateway::new(&database, "one"), Gateway::new(&database, "two"));
         let generation = one.live.current().catalog.generation();
