@@ -325,7 +325,7 @@ fn a_database_that_is_away_changes_nothing_and_is_followed_again() {
     database.lock_out(false);
     until("it is there again", || two.fleet.standing() == Standing::Current);
     until("the file counts by itself", || two.live.current().catalog.organization_named("own").is_some());
-    assert!(two.live.status().ok);
+    until("its status says so", || two.live.status().ok);
     until("both are again", || one.add_queue("Urgent").is_ok());
     until("both have all", || one.generation() == two.generation() && two.queues().contains("Urgent"));
     assert!(two.live.current().catalog.organization_named("own").is_some());
