@@ -4,7 +4,12 @@
 //! count as room. That is how a store on a full disk becomes ready again by itself. But the log and the index of
 //! duplicate keys need the disk: with less than a quarter of the reserve left on it there is no room, whatever is free
 //! inside.
+//!
+//! What is committed lies in the log at first, and `records.db` grows only when a checkpoint copies it there. That growth
+//! is certain, so it is taken off what is free. Between two looks, what is written is taken off by its weight; with less
+//! than one more reserve left, every write looks, so that a fast writer on a fast disk stops in time, too.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,7 +17,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::board::lock;
-use super::schema::page_bytes;
+use super::schema::{RECORDS, page_bytes};
 
 /// There is no room for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +67,7 @@ impl Seen {
 pub(super) enum Unknown {
     /// The file system does not say.
     #[error(transparent)]
-    Disk(#[from] std::io::Error),
+    Disk(#[from] io::Error),
     /// The database does not say.
     #[error(transparent)]
     Records(#[from] rusqlite::Error),
@@ -82,10 +87,10 @@ impl Space {
         Ok(Self { disk, reserve_bytes, seen: Mutex::new(seen) })
     }
 
-    /// Whether a record may be written; looks again when the last look is older than `max_age`.
+    /// Whether a record may be written; looks again when the last look is older than `max_age`, or little room is left.
     pub(super) fn check(&self, max_age: Duration, conn: &Connection) -> Result<(), NoRoom> {
         let mut seen = *lock(&self.seen);
-        if seen.at.elapsed() >= max_age {
+        if seen.at.elapsed() >= max_age || seen.room(self.reserve_bytes) < self.reserve_bytes {
             // Without the lock: on a disk that hangs, this hangs, and whoever asks for figures must not.
             match self.disk.look(conn) {
                 Ok(now) => {
@@ -97,6 +102,13 @@ impl Space {
             }
         }
         if seen.room(self.reserve_bytes) > 0 { Ok(()) } else { Err(self.no_room(seen)) }
+    }
+
+    /// So much was written since the last look: once to the log, and once more with the next checkpoint.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let mut seen = lock(&self.seen);
+        seen.on_disk_bytes = seen.on_disk_bytes.saturating_sub(bytes.saturating_mul(2));
     }
 
     /// How it was at the last look, for a write that found no room.
@@ -127,20 +139,33 @@ impl Space {
 
 impl Disk {
     fn look(&self, conn: &Connection) -> Result<Seen, Unknown> {
-        let pages = |pragma: &str| -> rusqlite::Result<u64> {
-            let pages: i64 = conn.prepare_cached(&format!("pragma {pragma}"))?.query_row([], |row| row.get(0))?;
-            Ok(u64::try_from(pages).unwrap_or(0))
-        };
-        let page_bytes = page_bytes(conn)?;
         let on_disk_bytes = match self {
             Self::Around(dir) => {
-                let stat = rustix::fs::statvfs(dir.as_path()).map_err(std::io::Error::from)?;
-                stat.f_bavail.saturating_mul(stat.f_frsize)
+                // The growth before the free space: a checkpoint in between is counted twice then, and not left out.
+                let to_come = growth_to_come(dir, conn)?;
+                let stat = rustix::fs::statvfs(dir.as_path()).map_err(io::Error::from)?;
+                stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(to_come)
             }
-            Self::Pages(limit) => u64::from(*limit).saturating_sub(pages("page_count")?) * page_bytes,
+            Self::Pages(limit) => u64::from(*limit).saturating_sub(pages(conn, "page_count")?) * page_bytes(conn)?,
         };
-        Ok(Seen { on_disk_bytes, inside_bytes: pages("freelist_count")? * page_bytes, at: Instant::now() })
+        let inside_bytes = pages(conn, "freelist_count")? * page_bytes(conn)?;
+        Ok(Seen { on_disk_bytes, inside_bytes, at: Instant::now() })
     }
+}
+
+/// By how many bytes the next checkpoint makes `records.db` longer.
+fn growth_to_come(dir: &Path, conn: &Connection) -> Result<u64, Unknown> {
+    let length = match dir.join(RECORDS).metadata() {
+        Ok(file) => file.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error.into()),
+    };
+    Ok((pages(conn, "page_count")? * page_bytes(conn)?).saturating_sub(length))
+}
+
+fn pages(conn: &Connection, pragma: &str) -> rusqlite::Result<u64> {
+    let pages: i64 = conn.prepare_cached(&format!("pragma {pragma}"))?.query_row([], |row| row.get(0))?;
+    Ok(u64::try_from(pages).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -158,5 +183,30 @@ mod tests {
         assert_eq!(room(25, 1_000), 0, "the log has nowhere to go");
         assert_eq!(room(26, 1_000), 926);
         assert_eq!(Seen { on_disk_bytes: 0, inside_bytes: 9, at: Instant::now() }.room(0), 0);
+    }
+
+    #[test]
+    fn what_only_the_log_holds_is_taken_off_the_free_space() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let conn = Connection::open(dir.path().join(RECORDS)).expect("opens");
+        conn.execute_batch("pragma journal_mode=wal; pragma wal_autocheckpoint=0; create table t (x blob)")
+            .expect("sets up");
+        conn.execute("insert into t values (zeroblob(1 << 20))", []).expect("writes");
+        assert!(growth_to_come(dir.path(), &conn).expect("is known") >= 1 << 20);
+        conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).expect("checkpoints");
+        assert_eq!(growth_to_come(dir.path(), &conn).expect("is known"), 0);
+    }
+
+    #[test]
+    fn what_was_written_since_the_last_look_is_taken_off() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let conn = Connection::open(dir.path().join(RECORDS)).expect("opens");
+        conn.execute_batch("create table t (x)").expect("sets up");
+        let space = Space::around(dir.path(), 0, Some(1_000), &conn).expect("looks");
+        let before = space.on_disk();
+        space.wrote(10_000);
+        assert_eq!(space.on_disk(), before - 20_000);
+        space.check(Duration::ZERO, &conn).expect("has room");
+        assert_eq!(space.on_disk(), before, "a look knows better");
     }
 }
