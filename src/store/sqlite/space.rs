@@ -9,7 +9,7 @@
 //! is certain, so it is taken off what is free. What was written since the last look counts towards the next one: with less
 //! than one more reserve left, every write looks, so that a fast writer on a fast disk stops in time, too.
 //!
-//! Once there is no room, a page that becomes free here or there is none yet: there is room again with a thirty-second part
+//! Once there is no room, a page that becomes free here or there is no room yet: there is room again with a thirty-second part
 //! of the reserve, or callers would be told yes and no in turns.
 
 use std::io;
@@ -112,8 +112,12 @@ impl Space {
             // Without the lock: on a disk that hangs, this hangs, and whoever asks for figures must not.
             match self.disk.look(conn) {
                 Ok(now) => {
-                    seen = now.after(seen.is_full, self.reserve_bytes);
-                    *lock(&self.seen) = seen;
+                    let mut kept = lock(&self.seen);
+                    // Somebody else may have looked meanwhile: the look that began later counts.
+                    if now.at >= kept.at {
+                        *kept = now.after(kept.is_full, self.reserve_bytes);
+                    }
+                    seen = *kept;
                 }
                 // The next write will tell what is wrong with the disk.
                 Err(error) => tracing::warn!(%error, "cannot tell how much disk space is free"),
@@ -157,6 +161,7 @@ impl Space {
 
 impl Disk {
     fn look(&self, conn: &Connection) -> Result<Seen, Unknown> {
+        let at = Instant::now();
         let on_disk_bytes = match self {
             Self::Around(dir) => {
                 // The growth before the free space: a checkpoint in between is counted twice then, and not left out.
@@ -167,7 +172,7 @@ impl Disk {
             Self::Pages(limit) => u64::from(*limit).saturating_sub(pages(conn, "page_count")?) * page_bytes(conn)?,
         };
         let inside_bytes = pages(conn, "freelist_count")? * page_bytes(conn)?;
-        Ok(Seen { on_disk_bytes, inside_bytes, written_bytes: 0, is_full: false, at: Instant::now() })
+        Ok(Seen { on_disk_bytes, inside_bytes, written_bytes: 0, is_full: false, at })
     }
 }
 
