@@ -20,7 +20,7 @@ use super::error::Fault;
 use super::guid::PgGuid;
 use super::record::{COLUMNS, FROM, read};
 use crate::domain::time::Timestamp;
-use crate::store::sqlite::row::{Damage, DuplicateKey, NewRecord, ReadRecord};
+use crate::store::record_format::{Damage, DuplicateKey, NewRecord, ReadRecord};
 use crate::store::{Lane, LaneId, Repeat, StoreError};
 
 /// Records that one transaction takes at most.

@@ -6,7 +6,7 @@
 use deadpool_postgres::PoolError;
 
 use crate::store::StoreError;
-use crate::store::sqlite::row::Damage;
+use crate::store::record_format::Damage;
 
 /// Why a transaction did not take effect, or may not have.
 #[derive(Debug, thiserror::Error)]

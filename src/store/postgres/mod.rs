@@ -42,7 +42,7 @@ use self::append::Append;
 use self::board::Board;
 use self::error::Fault;
 use super::receipt_id::ReceiptMask;
-use super::sqlite::row::NewRecord;
+use super::record_format::NewRecord;
 use super::{
     Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page,
     Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
