@@ -321,3 +321,19 @@ async fn requeued_and_revived_records_are_in_one_state() {
     let report = sound(&engine.path());
     assert_eq!(report.counts.dead_lettered, 0);
 }
+
+/// To open a named pipe waits for a writer, so each has to be seen before.
+#[test]
+fn a_named_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    for name in ["gateway.lock", "records.db"] {
+        let dir = tempfile::tempdir().unwrap();
+        mknodat(CWD, dir.path().join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let options =
+            crate::store::sqlite::verify::Options { findings: 1, duplicate_window: std::time::Duration::ZERO };
+        let fault = crate::store::sqlite::verify::verify(dir.path(), &options, &mut |_| {}).unwrap_err();
+        let told = format!("{fault}: {:?}", std::error::Error::source(&fault));
+        assert!(told.contains(name) && told.contains("not a regular file"), "{told}");
+    }
+}
