@@ -33,7 +33,7 @@ impl From<Fault> for StoreError {
         match fault {
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
-            fault => Self::Engine(Box::new(fault)),
+            fault @ (Fault::Database(_) | Fault::Pool(_) | Fault::Random(_)) => Self::Engine(Box::new(fault)),
         }
     }
 }
