@@ -26,6 +26,7 @@ pub mod observer;
 pub mod postgres;
 pub mod receipt;
 pub mod receipt_id;
+mod record_format;
 pub mod selection;
 pub mod sqlite;
 pub mod subscriptions;

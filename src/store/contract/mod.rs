@@ -45,6 +45,10 @@ pub(crate) const DAY: u64 = 24 * 60 * 60;
 
 /// An engine with data of its own, empty at first, gone when this is dropped.
 pub(crate) trait Engine {
+    /// Whether a record that was never handed out is given up only after those before it in its lane. The order shows
+    /// only where a clock went back.
+    const GIVES_UP_IN_ORDER: bool = true;
+
     /// Opens the store on that data, with [`DUPLICATE_WINDOW`] and [`RETENTION`]. It is called again only after the
     /// earlier one closed.
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;

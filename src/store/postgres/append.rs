@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Client, Object};
 use tokio::join;
@@ -20,7 +20,8 @@ use super::error::Fault;
 use super::guid::PgGuid;
 use super::record::{COLUMNS, FROM, read};
 use crate::domain::time::Timestamp;
-use crate::store::sqlite::row::{Damage, DuplicateKey, NewRecord, ReadRecord};
+use crate::store::observer::{Commit, CommitFailure};
+use crate::store::record_format::{Damage, DuplicateKey, NewRecord, ReadRecord};
 use crate::store::{Lane, LaneId, Repeat, StoreError};
 
 /// Records that one transaction takes at most.
@@ -42,6 +43,8 @@ pub(super) struct Appended {
     pub(super) random: [u8; 16],
     pub(super) lane: LaneId,
     pub(super) repeat: Option<Repeat>,
+    /// New records in the commit that it went with.
+    pub(super) commit_records: u32,
 }
 
 /// A record that has the key already.
@@ -69,15 +72,17 @@ fn key_of(record: &NewRecord) -> Key {
 pub(super) async fn run(mut appends: mpsc::Receiver<Append>, shared: Arc<Shared>) {
     let mut batch = Vec::new();
     while appends.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        let began = Instant::now();
         let outcome = commit(&shared, &batch).await;
+        let took = began.elapsed();
         let failed = |fault: &Fault| StoreError::Engine(fault.to_string().into());
         if let Err(fault) = &outcome {
             tracing::warn!(error = %fault, records = batch.len(), "records could not be stored; their callers are told to repeat");
         }
         for (at, append) in batch.drain(..).enumerate() {
             let answer = match &outcome {
-                Ok(appended) => match appended.get(at) {
-                    Some(Ok(appended)) => Ok(*appended),
+                Ok(committed) => match committed.answers.get(at) {
+                    Some(Ok(appended)) => Ok(Appended { commit_records: committed.records, ..*appended }),
                     Some(Err(damage)) => Err(damage.clone().into()),
                     None => Err(StoreError::Unavailable),
                 },
@@ -87,19 +92,46 @@ pub(super) async fn run(mut appends: mpsc::Receiver<Append>, shared: Arc<Shared>
             let _gone = append.reply.send(answer);
             drop(append.place);
         }
+        tell(&shared, &outcome, took);
+    }
+}
+
+/// Tells the observer, now that everybody was answered.
+fn tell(shared: &Shared, outcome: &Result<Committed, Fault>, took: Duration) {
+    let Some(observer) = shared.board.observer() else { return };
+    match outcome {
+        Ok(Committed { records, bytes, sync, .. }) if *records > 0 => {
+            observer.committed(&Commit { records: *records, bytes: *bytes, took, sync: *sync });
+        }
+        // Repeats alone write nothing.
+        Ok(_) => {}
+        Err(_) => observer.not_committed(CommitFailure::Passing),
     }
 }
 
 type Answers = Vec<Result<Appended, Damage>>;
 
-async fn commit(shared: &Shared, batch: &[Append]) -> Result<Answers, Fault> {
+/// What a batch came to.
+struct Committed {
+    answers: Answers,
+    /// New records.
+    records: u32,
+    /// Bytes of their bodies.
+    bytes: usize,
+    /// How long the turn took that wrote and committed.
+    sync: Duration,
+}
+
+async fn commit(shared: &Shared, batch: &[Append]) -> Result<Committed, Fault> {
     let client = shared.pool.get().await?;
     let mut work = Work { shared, client: &client, answers: Vec::new(), new: New::default() };
     match work.all(batch).await {
         Ok(()) => {
             let Work { answers, new, .. } = work;
+            let records = u32::try_from(new.rows.seqs.len()).unwrap_or(u32::MAX);
+            let (bytes, sync) = (new.bytes, new.sync);
             new.remember(shared);
-            Ok(answers)
+            Ok(Committed { answers, records, bytes, sync })
         }
         Err(fault) => {
             if client.batch_execute("rollback").await.is_err() {
@@ -126,6 +158,8 @@ struct New {
     changes: Changes,
     keys: HashMap<Key, (Seen, usize)>,
     rows: Rows,
+    bytes: usize,
+    sync: Duration,
 }
 
 /// New rows, column by column.
@@ -178,7 +212,10 @@ impl Work<'_> {
         if self.new.rows.seqs.is_empty() {
             return Ok(self.client.batch_execute("rollback").await?);
         }
-        self.write(batch).await
+        let began = Instant::now();
+        self.write(batch).await?;
+        self.new.sync = began.elapsed();
+        Ok(())
     }
 
     /// Takes the counter's row, and then looks the keys up.
@@ -286,7 +323,13 @@ impl Work<'_> {
             }
             Some(Some(Ok(first))) => {
                 let repeat = Some(Repeat { details_differ: first.record.details.differ_from(record.details()) });
-                Ok(Some(Ok(Appended { seq: first.seq, random: first.random, lane: first.lane, repeat })))
+                Ok(Some(Ok(Appended {
+                    seq: first.seq,
+                    random: first.random,
+                    lane: first.lane,
+                    repeat,
+                    commit_records: 0,
+                })))
             }
         }
     }
@@ -306,10 +349,11 @@ impl Work<'_> {
         rows.keys.push(head.key.to_vec());
         rows.crcs.push(i64::from(head.crc));
         rows.places.push(place);
+        self.new.bytes += record.body.len();
         self.new.changes.pending(lane, 1);
         let seen = Seen { seq, accepted_at_seconds: record.accepted_at.seconds() };
         self.new.keys.insert(key_of(record), (seen, place));
-        Ok(Appended { seq, random: head.random, lane, repeat: None })
+        Ok(Appended { seq, random: head.random, lane, repeat: None, commit_records: 0 })
     }
 
     /// The lane's number, given now if it has none.

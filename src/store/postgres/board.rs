@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::store::observer::StoreObserver;
 use crate::store::{Lane, LaneBacklog, LaneId, Refusing, Stats, StoreError};
 
 /// What is counted. Counts may be negative for a moment: what another gateway appended and this one delivered.
@@ -51,17 +52,16 @@ impl Changes {
 }
 
 /// The shared knowledge.
-#[derive(Debug)]
 pub(super) struct Board {
     figures: Mutex<Figures>,
     closing: AtomicBool,
     waiting_appends: AtomicUsize,
     max_waiting_appends: usize,
     wanted_from: AtomicI64,
+    observer: OnceLock<Arc<dyn StoreObserver>>,
 }
 
 /// A place among the appends that may wait; dropped when the append is answered.
-#[derive(Debug)]
 pub(super) struct Place(Arc<Board>);
 
 impl Drop for Place {
@@ -79,6 +79,7 @@ impl Board {
             max_waiting_appends,
             // Whoever needs some may not have come to say so yet.
             wanted_from: AtomicI64::new(0),
+            observer: OnceLock::new(),
         }
     }
 
@@ -132,6 +133,16 @@ impl Board {
         self.wanted_from.store(from, Ordering::Release);
     }
 
+    /// Tells this observer from now on; the first one counts.
+    pub(super) fn observe(&self, observer: Arc<dyn StoreObserver>) {
+        let _another_was_first = self.observer.set(observer);
+    }
+
+    /// Whom to tell.
+    pub(super) fn observer(&self) -> Option<&Arc<dyn StoreObserver>> {
+        self.observer.get()
+    }
+
     /// Every lane, by its number.
     pub(super) fn lanes(&self) -> Vec<LaneBacklog> {
         let figures = self.figures();
@@ -159,7 +170,7 @@ impl Board {
             high_water_mark: count(figures.high_water),
             // How full the database's disk is, is its operator's to watch.
             free_bytes_above_reserve: u64::MAX,
-            disk_free_bytes: 0,
+            disk_free_bytes: u64::MAX,
             disk_reserve_bytes: 0,
             waiting_appends: self.waiting_appends.load(Ordering::Acquire),
             max_waiting_appends: self.max_waiting_appends,

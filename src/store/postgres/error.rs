@@ -6,7 +6,7 @@
 use deadpool_postgres::PoolError;
 
 use crate::store::StoreError;
-use crate::store::sqlite::row::Damage;
+use crate::store::record_format::Damage;
 
 /// Why a transaction did not take effect, or may not have.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ impl From<Fault> for StoreError {
         match fault {
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
-            fault => Self::Engine(Box::new(fault)),
+            fault @ (Fault::Database(_) | Fault::Pool(_) | Fault::Random(_)) => Self::Engine(Box::new(fault)),
         }
     }
 }

@@ -14,8 +14,8 @@ use super::error::Fault;
 use super::guid::PgGuid;
 use super::record::{COLUMNS, FROM, WIDTH, read};
 use crate::domain::time::Timestamp;
-use crate::store::sqlite::random;
-use crate::store::sqlite::row::Damage;
+use crate::store::record_format::Damage;
+use crate::store::record_format::random;
 use crate::store::{LaneId, LeaseRequest, LeaseToken, Leased, Leases, StoredRecord};
 
 /// The most bytes of details that one lease hands out, so that its size in memory has a bound.

@@ -13,7 +13,7 @@ use super::record::{COLUMNS, FROM, WIDTH, read};
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::receipt_id::same;
-use crate::store::sqlite::row::{Damage, ReadRecord, summary};
+use crate::store::record_format::{Damage, ReadRecord, summary};
 use crate::store::{DeliveryState, Details, Discarded, ReceiptStatus, StoredRecord, Waiting};
 
 /// Where a record stands: what is selected behind [`COLUMNS`].

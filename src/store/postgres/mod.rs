@@ -20,6 +20,7 @@ mod guid;
 mod lease;
 mod list;
 mod look;
+mod oldest;
 mod open;
 mod record;
 mod recount;
@@ -43,11 +44,12 @@ pub use self::open::OpenError;
 use self::append::Append;
 use self::board::Board;
 use self::error::Fault;
+use super::observer::StoreObserver;
 use super::receipt_id::ReceiptMask;
-use super::sqlite::row::NewRecord;
+use super::record_format::NewRecord;
 use super::{
-    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery, Page,
-    Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+    Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery,
+    OldestPending, Page, Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
 };
 use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::ids::ReceiptId;
@@ -182,7 +184,7 @@ impl PostgresStore {
         })?;
         let appended = answer.await.map_err(|_gone| StoreError::Unavailable)??;
         let id = self.shared.mask.id_of(appended.seq.cast_unsigned(), appended.random);
-        Ok(Receipt::committed(id, appended.lane, appended.repeat))
+        Ok(Receipt::committed(id, appended.lane, appended.repeat).together_with(appended.commit_records))
     }
 
     async fn finish(&self) {
@@ -245,6 +247,14 @@ impl Store for PostgresStore {
 
     fn stats(&self) -> Stats {
         self.shared.board.stats()
+    }
+
+    fn oldest_pending(&self) -> BoxFuture<'_, Result<Vec<OldestPending>, StoreError>> {
+        Box::pin(self.run(|shared| async move { oldest::of_each_lane(&shared).await }))
+    }
+
+    fn observed_by(&self, observer: Arc<dyn StoreObserver>) {
+        self.shared.board.observe(observer);
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

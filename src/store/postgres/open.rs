@@ -14,7 +14,7 @@ use super::error::Fault;
 use super::guid::PgGuid;
 use crate::store::LaneId;
 use crate::store::receipt_id::{ReceiptMask, SECRET_BYTES};
-use crate::store::sqlite::row::lane_of;
+use crate::store::record_format::lane_of;
 
 /// Connections of one gateway at most.
 const CONNECTIONS: usize = 8;

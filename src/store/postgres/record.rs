@@ -4,8 +4,8 @@ use tokio_postgres::Row;
 
 use super::guid::PgGuid;
 use crate::store::receipt_id::ReceiptMask;
-use crate::store::sqlite::block::Head;
-use crate::store::sqlite::row::{Damage, Kept, ReadRecord, lane_of, read_kept};
+use crate::store::record_format::Head;
+use crate::store::record_format::{Damage, Kept, ReadRecord, lane_of, read_kept};
 use crate::store::{Lane, LaneId};
 
 /// A record with its lane, in this order.

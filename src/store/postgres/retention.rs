@@ -19,6 +19,7 @@ use super::waiting;
 use crate::config::settings::RetentionSettings;
 use crate::domain::time::Timestamp;
 use crate::store::LaneId;
+use crate::store::observer::Swept;
 
 /// How often it looks for what is to be closed.
 const TICK: Duration = Duration::from_secs(1);
@@ -29,29 +30,24 @@ const SLICE: i64 = 256;
 /// The number of the lock ("SGRETENT" as letters); it has a meaning within the database of the store only.
 const LOCK: i64 = 0x5347_5245_5445_4e54;
 
-/// How many records something was done to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Swept {
-    pub(super) closed: u64,
-    pub(super) given_up: u64,
-    pub(super) trimmed: u64,
-    pub(super) deleted: u64,
-}
-
 /// Works by the clock until the store closes.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
-    let (mut ticks, mut began) = (0_u32, Steady::start());
+    let (mut ticks, began) = (0_u32, Steady::start());
     loop {
         tokio::select! {
             _closed = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(TICK) => {}
         }
         let now = began.now();
-        let done = if ticks.is_multiple_of(TICKS_OF_A_ROUND) && shared.board.wanted_from() > 0 {
+        let is_round = ticks.is_multiple_of(TICKS_OF_A_ROUND) && shared.board.wanted_from() > 0;
+        let done = if is_round {
             everything(&shared, now).await
         } else {
             waiting::close(&shared, Timestamp::now()).await.map(|closed| Swept { closed, ..Swept::default() })
         };
+        if is_round && let (Ok(swept), Some(observer)) = (&done, shared.board.observer()) {
+            observer.retention_round_ended(swept);
+        }
         match done {
             Ok(Swept { closed, given_up, trimmed, deleted }) if closed + given_up + trimmed + deleted > 0 => {
                 tracing::info!(
@@ -77,7 +73,7 @@ impl Steady {
         Self(Timestamp::now(), tokio::time::Instant::now())
     }
 
-    fn now(&mut self) -> Timestamp {
+    fn now(&self) -> Timestamp {
         Timestamp::now().min(self.0.after(self.1.elapsed()))
     }
 }

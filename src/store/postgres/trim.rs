@@ -5,7 +5,7 @@ use deadpool_postgres::Transaction;
 use super::error::Fault;
 use super::guid::PgGuid;
 use super::record::{COLUMNS, FROM, kept_in, lane_in};
-use crate::store::sqlite::row::trimmed;
+use crate::store::record_format::trimmed;
 
 /// Trims these records, and marks those that were delivered. Answers how many were trimmed now. The details of a damaged
 /// record stay: a fresh checksum would call them sound.

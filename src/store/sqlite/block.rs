@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::row::DuplicateKey;
 use crate::store::LaneId;
+pub(super) use crate::store::record_format::Head;
 
 /// Records in a block at most: whoever wants one of them reads all.
 const MAX_RECORDS: usize = 64;
@@ -26,23 +26,6 @@ const FULL_BYTES: usize = 128 << 10;
 const HEAD_BYTES: usize = 4 + 4 + 4 + 8 + 16 + 16;
 /// Bytes of blocks that the writer remembers.
 const CACHED_BYTES: usize = 8 << 20;
-
-/// What is known of a record without its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) struct Head {
-    /// The lane that it came into.
-    pub(in crate::store) lane: LaneId,
-    /// The checksum over head, lane, body and place.
-    pub(in crate::store) crc: u32,
-    /// How long its body is; 0 for a record that was deleted.
-    pub(in crate::store) body_bytes: u32,
-    /// When it was accepted, in milliseconds since 1970.
-    pub(in crate::store) accepted_at: i64,
-    /// The random part of its receipt ID.
-    pub(in crate::store) random: [u8; 16],
-    /// Its idempotency key.
-    pub(in crate::store) key: DuplicateKey,
-}
 
 impl Head {
     /// The place of a record that was deleted.

@@ -1,19 +1,9 @@
-//! A record's details, or what is left of them. In format 2 they were a column of their own: a blob was the details, a
-//! text the SHA-256 of those that were trimmed, in hex.
+//! A record's details in format 2, where they were a column of their own: a blob was the details, a text the SHA-256 of
+//! those that were trimmed, in hex.
 
 use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 
-use crate::domain::record::RecordDetails;
-use crate::store::Details;
-
-/// A record's details, or what is left of them, where they lie.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Body<'a> {
-    /// All of them.
-    Kept(&'a [u8]),
-    /// Their SHA-256.
-    Trimmed([u8; 32]),
-}
+use crate::store::record_format::Body;
 
 impl<'a> Body<'a> {
     /// Reads the column of format 2.
@@ -22,14 +12,6 @@ impl<'a> Body<'a> {
             ValueRef::Blob(details) => Ok(Self::Kept(details)),
             ValueRef::Text(hex) => sha256_in(hex).map(Self::Trimmed).ok_or(FromSqlError::InvalidType),
             ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Err(FromSqlError::InvalidType),
-        }
-    }
-
-    /// A copy to keep.
-    pub(super) fn to_owned(self) -> Details {
-        match self {
-            Self::Kept(details) => Details::Kept(RecordDetails::stored(details.to_vec())),
-            Self::Trimmed(sha256) => Details::Trimmed { sha256 },
         }
     }
 }

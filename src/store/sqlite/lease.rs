@@ -10,10 +10,10 @@ use rusqlite::params;
 use super::append::DUE_AT_ONCE;
 use super::batch::Batch;
 use super::error::Fault;
-use super::random;
 use super::row::Damage;
 use super::settle::Held;
 use crate::domain::time::Timestamp;
+use crate::store::record_format::random;
 use crate::store::{LaneId, LeaseRequest, LeaseToken, Leased, Leases};
 
 /// The most bytes of details that one lease hands out, so that its size in memory has a bound.

@@ -27,7 +27,7 @@
 
 mod append;
 mod batch;
-pub(in crate::store) mod block;
+mod block;
 mod board;
 pub mod catalog;
 mod check;
@@ -52,11 +52,10 @@ mod lost;
 mod mark;
 mod oldest;
 mod open;
-pub(in crate::store) mod random;
 mod reader;
 pub mod recover;
 mod retention;
-pub(in crate::store) mod row;
+mod row;
 mod schema;
 mod settle;
 pub(super) mod side_file;

@@ -90,8 +90,8 @@ impl Record {
         true
     }
 
-    /// What time brings about. What was never handed out goes in order: it stays if one before it in its lane stays,
-    /// which is in `held_up` then. Such a one can be younger only where a clock went back.
+    /// What time brings about. What was never handed out goes in order: it stays if one before it in its
+    /// lane stays, which is in `held_up` then. Such a one can be younger only where a clock went back.
     fn sweep(&mut self, now: i64, newest: bool, (swept, held_up): (&mut Swept, &mut BTreeSet<LaneId>)) {
         if let State::Waiting { since, closes } = self.state
             && closes <= now
@@ -149,11 +149,14 @@ impl Record {
 }
 
 impl Model {
-    pub(super) fn sweep(&mut self) -> Swept {
+    pub(super) fn sweep(&mut self, in_order: bool) -> Swept {
         let (mut swept, mut held_up) = (Swept::default(), BTreeSet::new());
         let newest = self.records.len().saturating_sub(1);
         for (place, record) in self.records.iter_mut().enumerate() {
             record.sweep(self.now, place == newest, (&mut swept, &mut held_up));
+            if !in_order {
+                held_up.clear();
+            }
         }
         swept
     }

@@ -12,7 +12,7 @@ use crate::store::contract::{Bench, at, dead, entry};
 use crate::store::postgres::recount::recount;
 use crate::store::{DeliveryState, LeaseRequest, Leases, Outcome, Settled, Settlement, Store, StoreError};
 
-async fn gateways(engine: &InDatabase, count: usize) -> Vec<Arc<PostgresStore>> {
+fn gateways(engine: &InDatabase, count: usize) -> Vec<Arc<PostgresStore>> {
     (0..count).map(|_| engine.open_store()).collect()
 }
 
@@ -30,7 +30,7 @@ async fn lease(store: &PostgresStore, now: i64, max: usize) -> Leases {
 #[tokio::test]
 async fn one_record_posted_to_all_at_one_moment_is_stored_once() {
     let engine = InDatabase::new();
-    let gateways = gateways(&engine, 3).await;
+    let gateways = gateways(&engine, 3);
     let posts = (0..200).flat_map(|record| {
         gateways.iter().map(move |gateway| async move { (record, gateway.append(entry(admitted(1 + record))).await) })
     });
@@ -51,7 +51,7 @@ async fn one_record_posted_to_all_at_one_moment_is_stored_once() {
 #[tokio::test]
 async fn lanes_that_are_new_to_all_get_one_number_each() {
     let engine = InDatabase::new();
-    let gateways = gateways(&engine, 3).await;
+    let gateways = gateways(&engine, 3);
     let lanes = [(1, 1), (1, 2), (2, 1), (2, 2)];
     let posts = lanes.into_iter().flat_map(|(organization, work_stream)| {
         gateways
@@ -70,7 +70,7 @@ async fn lanes_that_are_new_to_all_get_one_number_each() {
 #[tokio::test]
 async fn what_one_has_on_lease_no_other_gets() {
     let engine = InDatabase::new();
-    let gateways = gateways(&engine, 3).await;
+    let gateways = gateways(&engine, 3);
     for record in 1..=90 {
         gateways[0].append(entry(admitted(record))).await.unwrap();
     }
@@ -86,7 +86,7 @@ async fn what_one_has_on_lease_no_other_gets() {
 #[tokio::test]
 async fn whoever_comes_back_after_the_lease_ran_out_settles_nothing() {
     let engine = InDatabase::new();
-    let gateways = gateways(&engine, 2).await;
+    let gateways = gateways(&engine, 2);
     let id = gateways[0].append(entry(admitted(1))).await.unwrap().id();
     let late = lease(&gateways[0], 1, 1).await.leased.remove(0);
     assert!(lease(&gateways[1], 60, 1).await.leased.is_empty(), "it is on lease until then");

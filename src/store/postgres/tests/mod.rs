@@ -14,6 +14,7 @@ use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::time::Timestamp;
 use crate::store::Store;
 use crate::store::contract::{DUPLICATE_WINDOW, Engine, RETENTION, Swept, store_contract};
+use crate::store::observer;
 
 /// A store in a database of its own, which does what time brings about when a test says so.
 struct InDatabase {
@@ -40,6 +41,9 @@ impl InDatabase {
 }
 
 impl Engine for InDatabase {
+    /// A gateway gives up what it finds, whatever the others hold.
+    const GIVES_UP_IN_ORDER: bool = false;
+
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
         Box::pin(async {
             let store = self.open_store();
@@ -53,7 +57,7 @@ impl Engine for InDatabase {
             let store = self.open.lock().unwrap().clone().expect("a store");
             let swept =
                 store.run(move |shared| async move { retention::everything(&shared, now).await }).await.unwrap();
-            let retention::Swept { closed, given_up, trimmed, deleted } = swept;
+            let observer::Swept { closed, given_up, trimmed, deleted } = swept;
             Swept { closed, given_up, trimmed, deleted }
         })
     }

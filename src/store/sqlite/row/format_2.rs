@@ -4,10 +4,8 @@
 use rusqlite::Row;
 use rusqlite::types::{FromSqlResult, ValueRef};
 
-use super::{Content, LaneContent, UNREADABLE};
 use crate::store::LaneId;
-use crate::store::sqlite::block::Head;
-use crate::store::sqlite::details::Body;
+use crate::store::record_format::{Body, Content, Head, LaneContent, UNREADABLE};
 
 /// What a format 2 row is selected by.
 pub(in crate::store::sqlite) const SELECT: &str = "select seq, lane, receipt, duplicate_key, entity_logical_name, \

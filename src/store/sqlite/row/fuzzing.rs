@@ -3,8 +3,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Body, Content, Guid, Head, Lane, LaneId, QueueName, ReceiptMask, at_place, decode, trimmed};
+use super::{Lane, LaneId, ReceiptMask, decode, trimmed};
+use crate::domain::ids::{Guid, QueueName};
 use crate::store::Details;
+use crate::store::record_format::{Body, Content, Head, at_place};
 use crate::store::sqlite::block::Block;
 
 const SEQ: i64 = 7;

@@ -24,8 +24,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::log;
+use crate::store::record_format::random;
 use crate::store::sqlite::error::OpenError;
-use crate::store::sqlite::random;
 use crate::store::sqlite::schema::{check_regular, with_suffix};
 
 /// How a rollback journal begins that is to be rolled back.
