@@ -159,6 +159,10 @@ impl Board {
             high_water_mark: count(figures.high_water),
             // How full the database's disk is, is its operator's to watch.
             free_bytes_above_reserve: u64::MAX,
+            disk_free_bytes: u64::MAX,
+            disk_reserve_bytes: 0,
+            waiting_appends: self.waiting_appends.load(Ordering::Acquire),
+            max_waiting_appends: self.max_waiting_appends,
             refusing: self.closing.load(Ordering::Acquire).then_some(Refusing::Closing),
         }
     }

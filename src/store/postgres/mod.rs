@@ -11,6 +11,7 @@
 
 mod append;
 mod board;
+mod database;
 mod dead_letters;
 mod deleted;
 mod error;
@@ -23,6 +24,7 @@ mod record;
 mod recount;
 mod retention;
 mod settle;
+pub mod subscriptions;
 mod trim;
 mod waiting;
 
@@ -36,7 +38,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::database::Database;
 pub use self::open::OpenError;
+pub use self::subscriptions::PostgresSubscriptions;
 
 use self::append::Append;
 use self::board::Board;

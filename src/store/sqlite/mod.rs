@@ -59,7 +59,7 @@ mod retention;
 pub(in crate::store) mod row;
 mod schema;
 mod settle;
-mod side_file;
+pub(super) mod side_file;
 mod space;
 pub mod subscriptions;
 mod survey;

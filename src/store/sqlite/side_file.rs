@@ -171,14 +171,14 @@ fn make(kind: &Kind, conn: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// A JSON text and the checksum that goes with it.
-pub(super) struct Summed {
-    pub(super) text: String,
-    pub(super) crc: i64,
+pub(in crate::store) struct Summed {
+    pub(in crate::store) text: String,
+    pub(in crate::store) crc: i64,
 }
 
 impl Summed {
     /// This value as it is kept under this key.
-    pub(super) fn new(key: &[u8], value: &impl Serialize) -> rusqlite::Result<Self> {
+    pub(in crate::store) fn new(key: &[u8], value: &impl Serialize) -> rusqlite::Result<Self> {
         let text =
             serde_json::to_string(value).map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))?;
         let crc = checksum(key, &text);
@@ -195,7 +195,7 @@ fn checksum(key: &[u8], text: &str) -> i64 {
 }
 
 /// Reads a value that was kept under this key; `None` where it is not as it was written.
-pub(super) fn verified<T: for<'de> Deserialize<'de>>(key: &[u8], text: &str, crc: i64) -> Option<T> {
+pub(in crate::store) fn verified<T: for<'de> Deserialize<'de>>(key: &[u8], text: &str, crc: i64) -> Option<T> {
     if checksum(key, text) != crc {
         return None;
     }

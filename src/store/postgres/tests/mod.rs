@@ -2,6 +2,7 @@
 
 mod gateways;
 mod server;
+mod subscriptions;
 
 use std::sync::{Arc, Mutex};
 

@@ -18,7 +18,7 @@ pub(crate) fn stored_record(bytes: &[u8]) {
     let (heads, bodies) = bytes.split_at(bytes.len() / 2);
     let damaged = Block::of_bytes(SEQ, heads.to_vec(), bodies.to_vec());
     for (seq, _) in damaged.heads.iter() {
-        let (read, cut) = (decode(&damaged, seq, Some(&lane), &mask), trimmed(&damaged, seq, Some(&lane)));
+        let (read, cut) = (decode(&damaged, seq, Some(&lane), &mask), trimmed(damaged.get(seq), seq, Some(&lane)));
         assert!(read.is_err() || cut.is_ok(), "what can be read can be trimmed");
     }
 
@@ -30,7 +30,7 @@ pub(crate) fn stored_record(bytes: &[u8]) {
     let block = one(&head, bytes);
     let Ok(read) = decode(&block, SEQ, Some(&lane), &mask) else { return };
     let Body::Kept(kept) = content.details else { return };
-    let cut = trimmed(&block, SEQ, Some(&lane));
+    let cut = trimmed(block.get(SEQ), SEQ, Some(&lane));
     assert!(matches!(cut, Ok(Some(_))), "{cut:?}");
     let Ok(Some(cut)) = cut else { return };
     assert_eq!(cut.bytes, kept.len() as u64);
