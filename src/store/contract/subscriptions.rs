@@ -100,7 +100,10 @@ pub(crate) fn what_was_put_down_is_there_after_a_restart_and_only_once(engine: &
     assert_eq!(store.position().unwrap(), 7, "what arrived before the first subscriber is nobody's");
     assert_eq!(add(&*store, &two), Fenced::Done);
     assert_eq!(store.position().unwrap(), 7, "the first one has not been told of 8 and 9");
-    assert_eq!(store.put_down(&span(&*store, 10), &[notice(1, 8), notice(1, 10), notice(2, 10)]).unwrap(), Fenced::Done);
+    assert_eq!(
+        store.put_down(&span(&*store, 10), &[notice(1, 8), notice(1, 10), notice(2, 10)]).unwrap(),
+        Fenced::Done
+    );
     store.resign().unwrap();
     drop(store);
 

@@ -142,7 +142,8 @@ impl SubscriptionStore for PostgresSubscriptions {
 
     fn put_down(&self, span: &Span, notices: &[NewNotice]) -> Result<Fenced, StoreError> {
         let (span, notices, own) = (*span, notices.to_vec(), self.own);
-        let fenced = self.with(move |client| async move { notices::put_down(client, (&span, &own), &notices).await })?;
+        let fenced =
+            self.with(move |client| async move { notices::put_down(client, (&span, &own), &notices).await })?;
         if fenced == Fenced::Out {
             // Perhaps another gateway leads: that is asked before anything else.
             self.remember(None);

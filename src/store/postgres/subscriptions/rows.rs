@@ -64,11 +64,7 @@ async fn revise(transaction: &Transaction<'_>) -> Result<(), Fault> {
 }
 
 /// Keeps a new one, unless the list has changed.
-pub(super) async fn add(
-    mut client: Client,
-    revision: Revision,
-    subscription: &Subscription,
-) -> Result<Fenced, Fault> {
+pub(super) async fn add(mut client: Client, revision: Revision, subscription: &Subscription) -> Result<Fenced, Fault> {
     let key = subscription.id.as_bytes();
     let summed = Summed::new(key, &Document::of(subscription));
     let Summed { text, crc } = summed.map_err(|fault| Fault::Inconsistent(fault.to_string()))?;
@@ -79,7 +75,10 @@ pub(super) async fn add(
         return Ok(Fenced::Out);
     }
     let row = transaction
-        .query_one("select (select high_water from counter), exists (select from subscriptions where ended_at is null)", &[])
+        .query_one(
+            "select (select high_water from counter), exists (select from subscriptions where ended_at is null)",
+            &[],
+        )
         .await?;
     let (newest, others): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
     let after = newest.max(signed(subscription.after));

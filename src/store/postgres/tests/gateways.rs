@@ -54,9 +54,10 @@ async fn lanes_that_are_new_to_all_get_one_number_each() {
     let gateways = gateways(&engine, 3).await;
     let lanes = [(1, 1), (1, 2), (2, 1), (2, 2)];
     let posts = lanes.into_iter().flat_map(|(organization, work_stream)| {
-        gateways.iter().zip(1..).map(move |(gateway, record)| {
-            gateway.append(entry(admitted_in(organization, work_stream, record)))
-        })
+        gateways
+            .iter()
+            .zip(1..)
+            .map(move |(gateway, record)| gateway.append(entry(admitted_in(organization, work_stream, record))))
     });
     for receipt in join_all(posts).await {
         receipt.unwrap();

@@ -18,8 +18,8 @@ use crate::domain::ids::SubscriptionId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::subscriptions::{
-    DeadNotice, Due, Ended, Fenced, NewNotice, Revision, Role, Span, Standing, Subscription, SubscriptionStore, Summary,
-    Tried, TriedEnd,
+    DeadNotice, Due, Ended, Fenced, NewNotice, Revision, Role, Span, Standing, Subscription, SubscriptionStore,
+    Summary, Tried, TriedEnd,
 };
 
 /// The file.

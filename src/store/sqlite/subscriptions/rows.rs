@@ -42,7 +42,12 @@ impl Document {
     }
 
     /// The subscription, if everything in it has a meaning.
-    pub(in crate::store) fn into_subscription(self, id: SubscriptionId, after: i64, ended: Option<Ended>) -> Option<Subscription> {
+    pub(in crate::store) fn into_subscription(
+        self,
+        id: SubscriptionId,
+        after: i64,
+        ended: Option<Ended>,
+    ) -> Option<Subscription> {
         Some(Subscription {
             id,
             wish: Wish {
