@@ -5,9 +5,15 @@
 //! together with how far that has come ([`SubscriptionStore::put_down`]), so a restart goes on where it stood: none is
 //! left out, and none is put down twice.
 //!
+//! Several gateways may share a store. Then one of them at a time *leads*: it puts notices down and tells
+//! ([`SubscriptionStore::lead`]). What it writes is fenced: a leader that was replaced while it hung, or that goes by an
+//! older list of subscriptions than the store has, changes nothing ([`Fenced`]). The list has a *revision* that grows
+//! with every change of who is subscribed.
+//!
 //! Every method blocks on the disk; async callers use a thread that may. What a method did is durable when it returns.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Lane, StoreError};
 use crate::config::settings::WebhookSecret;
@@ -16,17 +22,38 @@ use crate::domain::time::Timestamp;
 
 /// The store of subscriptions and notices.
 pub trait SubscriptionStore: Send + Sync + 'static {
-    /// Every subscription, the ended ones that are still remembered included.
+    /// Every subscription, the ended ones that are still remembered included, and the revision that they make up.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] names what is not as it was written.
-    fn load(&self) -> Result<Vec<Subscription>, StoreError>;
+    fn load(&self) -> Result<(Revision, Vec<Subscription>), StoreError>;
 
-    /// Keeps a new subscription. Where nobody else is subscribed, what arrived by then is left out.
+    /// The revision of who is subscribed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn revision(&self) -> Result<Revision, StoreError>;
+
+    /// Who leads. Where several gateways share the store this asks for the lead, or keeps it: it has to be asked at least
+    /// every second, and a gateway that does not is replaced within [`LEAD`].
+    ///
+    /// # Errors
+    /// Then nobody is told by this gateway, until it is asked again.
+    fn lead(&self) -> Result<Role, StoreError>;
+
+    /// Gives the lead away, if it is held, so that another gateway need not wait for it to run out.
+    ///
+    /// # Errors
+    /// Then it runs out by itself.
+    fn resign(&self) -> Result<(), StoreError>;
+
+    /// Keeps a new subscription, if the revision still is this one: whoever decided by an older list decides again. Where
+    /// nobody else is subscribed, what arrived by then is left out. A store that is shared knows better than one gateway
+    /// which record is the newest, so it may set [`Subscription::after`] higher.
     ///
     /// # Errors
     /// Nothing has changed then. [`StoreError::Full`] where the disk is down to its reserve.
-    fn add(&self, subscription: &Subscription) -> Result<(), StoreError>;
+    fn add(&self, revision: Revision, subscription: &Subscription) -> Result<Fenced, StoreError>;
 
     /// Ends a subscription. What it was still to be told is dropped; answers how much that was. Its dead letters stay.
     ///
@@ -53,17 +80,18 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     fn position(&self) -> Result<u64, StoreError>;
 
     /// Takes the position back to the newest record there is, where the records were taken back to an earlier state, and
-    /// drops what is about records after it. Answers how many notices and dead letters that were.
+    /// drops what is about records after it. Answers how many notices and dead letters that were. A store that is shared
+    /// looks itself which record is the newest: another gateway may have accepted more.
     ///
     /// # Errors
     /// Nothing has changed then.
     fn rewind(&self, newest: u64) -> Result<u64, StoreError>;
 
-    /// Puts notices down, and that this was done up to a record.
+    /// Puts down all notices of a span, and that this was done, unless something that they were made of has changed.
     ///
     /// # Errors
     /// Nothing has changed then. [`StoreError::Full`] where the disk is down to its reserve and there are any.
-    fn put_down(&self, through: u64, notices: &[NewNotice]) -> Result<(), StoreError>;
+    fn put_down(&self, span: &Span, notices: &[NewNotice]) -> Result<Fenced, StoreError>;
 
     /// The oldest record that somebody is still to be told of.
     ///
@@ -84,7 +112,8 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     /// When it cannot be read.
     fn due(&self, id: &SubscriptionId, now: Timestamp, limit: usize) -> Result<Due, StoreError>;
 
-    /// What tries came to. A notice that is not pending any more is left alone.
+    /// What tries came to. A notice that is not pending any more is left alone. Of a gateway that does not lead any more only
+    /// that somebody was told counts.
     ///
     /// # Errors
     /// Nothing has changed then.
@@ -126,6 +155,45 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     /// # Errors
     /// Nothing has changed then.
     fn forget(&self, older_than: Timestamp, at_most: usize) -> Result<u64, StoreError>;
+}
+
+/// A leader that is silent is replaced after this time.
+pub const LEAD: Duration = Duration::from_secs(5);
+
+/// Which list of subscriptions: it grows with every change of who is subscribed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+/// What a gateway is to the others that share its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// There are no others.
+    Alone,
+    /// It tells.
+    Leader,
+    /// Another one tells.
+    Standby,
+}
+
+/// Whether a write took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fenced {
+    /// It did.
+    Done,
+    /// It did not, and nothing has changed: another gateway leads, or was faster.
+    Out,
+}
+
+/// Records of which notices are put down at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Up to which record notices were put down before.
+    pub from: u64,
+    /// Up to which they will have been.
+    pub through: u64,
+    /// By which list of subscriptions.
+    pub revision: Revision,
 }
 
 /// Somebody who wants to be told of the records that reach a queue.

@@ -13,6 +13,11 @@
 //!
 //! Not guaranteed: order, and that a subscriber is told only once.
 //!
+//! Several gateways may share one store of records and subscriptions. Each answers for all subscriptions: it looks at the
+//! shared list four times a second, and before it changes anything. One of them leads and tells; when it is gone another
+//! takes over within seconds, and may tell once more what the first one had under way. Whoever subscribes at one gateway is
+//! told of what arrives at any of them from the answer on, since the leader cannot put down by an older list.
+//!
 //! Being told is apart from where records go: a record is delivered, leased or dead-lettered as ever, whoever is told.
 
 pub mod callback;
@@ -31,17 +36,21 @@ use crate::domain::access::Caller;
 use crate::domain::ids::{OrganizationId, QueueName, SubscriptionId, WorkStreamId};
 use crate::domain::time::Timestamp;
 use crate::forward::Nudge;
-use crate::store::subscriptions::{DeadNotice, Ended, Standing, Subscription, SubscriptionStore, Summary, Wish};
+use crate::store::subscriptions::{
+    DeadNotice, Ended, Fenced, Revision, Standing, Subscription, SubscriptionStore, Summary, Wish,
+};
 use crate::store::{Store, StoreError};
 
 /// So many subscriptions that have ended are remembered for each organization, besides those with dead letters.
 const MAX_ENDED: usize = 100;
+/// So often it is decided anew whether somebody may subscribe, when others subscribe at the same moment.
+const DECISIONS: usize = 32;
 
 /// Who is subscribed, and the calls that change it.
 pub struct Subscriptions {
     kept: Arc<dyn SubscriptionStore>,
     records: Arc<dyn Store>,
-    known: ArcSwap<Known>,
+    known: ArcSwap<Book>,
     /// Whether anybody is subscribed: what a record's way costs where nobody is.
     any: AtomicBool,
     /// Held while who is subscribed changes, and while it is said which records are still needed.
@@ -51,6 +60,24 @@ pub struct Subscriptions {
     stirred: AtomicU64,
     /// Up to which record it was looked whom it concerns.
     seen: AtomicU64,
+}
+
+/// The list as it was last read.
+struct Book {
+    revision: Revision,
+    known: Arc<Known>,
+}
+
+impl Book {
+    fn read(kept: &dyn SubscriptionStore) -> Result<Self, StoreError> {
+        let (revision, subscriptions) = kept.load()?;
+        let known = subscriptions.into_iter().map(|subscription| (subscription.id, Arc::new(subscription))).collect();
+        Ok(Self { revision, known: Arc::new(known) })
+    }
+
+    fn has_any(&self) -> bool {
+        self.known.values().any(|one| one.ended.is_none())
+    }
 }
 
 /// The subscriptions by ID, those that ended and are remembered included.
@@ -100,19 +127,22 @@ impl Subscriptions {
     /// # Errors
     /// What the store cannot read.
     pub fn open(kept: Arc<dyn SubscriptionStore>, records: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
-        let newest = records.stats().high_water_mark;
+        // Asked first: another gateway may accept and put down while this one looks.
         let position = kept.position()?;
+        let newest = records.stats().high_water_mark;
         if position > newest {
             let dropped = kept.rewind(newest)?;
-            tracing::warn!(position, newest, dropped, "the records are older than what subscribers were told");
+            let now = kept.position()?;
+            if now < position {
+                tracing::warn!(position, newest, dropped, "the records are older than what subscribers were told");
+            }
         }
-        let known: Known =
-            kept.load()?.into_iter().map(|subscription| (subscription.id, Arc::new(subscription))).collect();
-        let any = AtomicBool::new(known.values().any(|one| one.ended.is_none()));
+        let book = Book::read(&*kept)?;
+        let any = AtomicBool::new(book.has_any());
         let subscriptions = Self {
             kept,
             records,
-            known: ArcSwap::from_pointee(known),
+            known: ArcSwap::from_pointee(book),
             any,
             changing: Mutex::new(()),
             nudge: Nudge::default(),
@@ -155,12 +185,30 @@ impl Subscriptions {
         created_by: Arc<str>,
         limit: usize,
     ) -> Result<Arc<Subscription>, SubscribeError> {
-        let _only_one = self.changing();
-        let known = self.known();
-        let mut active = known.values().filter(|one| one.ended.is_none());
-        if let Some(same) = active.clone().find(|one| one.wish == wish) {
-            let fits = secret.is_none_or(|secret| secret == same.secret);
-            return if fits { Ok(Arc::clone(same)) } else { Err(SubscribeError::OtherSecret) };
+        for _ in 0..DECISIONS {
+            let _only_one = self.changing();
+            self.read_again()?;
+            if let Some(made) = self.add_to(&wish, secret.as_ref(), &created_by, limit)? {
+                return Ok(made);
+            }
+        }
+        Err(StoreError::Engine("others change who is subscribed all the time; try again".into()).into())
+    }
+
+    /// Subscribes somebody by the list as it is known; `None` where it is not the latest any more. The caller holds
+    /// [`Self::changing`].
+    fn add_to(
+        &self,
+        wish: &Wish,
+        secret: Option<&WebhookSecret>,
+        created_by: &Arc<str>,
+        limit: usize,
+    ) -> Result<Option<Arc<Subscription>>, SubscribeError> {
+        let book = self.known.load_full();
+        let mut active = book.known.values().filter(|one| one.ended.is_none());
+        if let Some(same) = active.clone().find(|one| one.wish == *wish) {
+            let fits = secret.is_none_or(|secret| *secret == same.secret);
+            return if fits { Ok(Some(Arc::clone(same))) } else { Err(SubscribeError::OtherSecret) };
         }
         if active.clone().filter(|one| one.wish.organization == wish.organization).count() >= limit {
             return Err(SubscribeError::Limit { limit });
@@ -174,15 +222,19 @@ impl Subscriptions {
         getrandom::fill(&mut id)?;
         let subscription = Arc::new(Subscription {
             id: SubscriptionId::from_bytes(id),
-            wish,
-            secret: secret.map_or_else(WebhookSecret::random, Ok)?,
+            wish: wish.clone(),
+            secret: secret.cloned().map_or_else(WebhookSecret::random, Ok)?,
             created_at: Timestamp::now(),
-            created_by,
+            created_by: Arc::clone(created_by),
             after: newest(),
             ended: None,
         });
-        self.kept.add(&subscription)?;
-        self.learn(&subscription);
+        if self.kept.add(book.revision, &subscription)? == Fenced::Out {
+            return Ok(None);
+        }
+        self.read_again()?;
+        // As it is kept: a shared store may know of newer records.
+        let subscription = self.known().get(&subscription.id).cloned().unwrap_or(subscription);
         self.forget_ended(subscription.wish.organization)?;
         tracing::info!(
             subscription = %subscription.id,
@@ -192,7 +244,7 @@ impl Subscriptions {
             callback.host = callback::host_of(&subscription.wish.callback),
             "subscribed"
         );
-        Ok(subscription)
+        Ok(Some(subscription))
     }
 
     /// Of an organization's subscriptions that have ended only the newest are remembered: whoever subscribes and
@@ -210,11 +262,8 @@ impl Subscriptions {
         }
         ended.sort_unstable();
         let oldest: Vec<SubscriptionId> = ended.into_iter().take(excess).map(|(_, id)| id).collect();
-        let forgotten = self.kept.forget_ended(&oldest)?;
-        let mut known = Known::clone(&known);
-        known.retain(|id, _| !forgotten.contains(id));
-        self.know(known);
-        Ok(())
+        self.kept.forget_ended(&oldest)?;
+        self.read_again()
     }
 
     /// Ends a subscription of one of the caller's organizations, and answers how it ended: if it had ended before, how it
@@ -223,17 +272,22 @@ impl Subscriptions {
     /// # Errors
     /// What the store refuses.
     pub async fn end(self: &Arc<Self>, caller: &Caller, id: SubscriptionId) -> Result<Option<Ended>, StoreError> {
-        let Some(subscription) = self.known().get(&id).cloned() else { return Ok(None) };
-        if !caller.sees(&subscription.wish.organization) {
-            return Ok(None);
-        }
-        let (own, because) = (Arc::clone(self), format!("unsubscribed by `{}`", caller.credential));
-        on_a_thread(move || own.end_because(id, because)).await.map(Some)
+        let (own, caller) = (Arc::clone(self), caller.clone());
+        on_a_thread(move || {
+            own.look()?;
+            let Some(subscription) = own.known().get(&id).cloned() else { return Ok(None) };
+            if !caller.sees(&subscription.wish.organization) {
+                return Ok(None);
+            }
+            own.end_because(id, format!("unsubscribed by `{}`", caller.credential)).map(Some)
+        })
+        .await
     }
 
     /// Ends a subscription. Blocks on the disk.
     fn end_because(&self, id: SubscriptionId, because: String) -> Result<Ended, StoreError> {
         let _only_one = self.changing();
+        self.read_again()?;
         let known = self.known();
         let Some(subscription) = known.get(&id) else {
             return Ok(Ended { at: Timestamp::now(), because });
@@ -243,33 +297,44 @@ impl Subscriptions {
         }
         let ended = Ended { at: Timestamp::now(), because };
         let dropped = self.kept.end(&id, &ended)?;
-        let after = Subscription { ended: Some(ended.clone()), ..Subscription::clone(subscription) };
-        self.learn(&Arc::new(after));
+        self.read_again()?;
+        // Another gateway may have been faster, and the first end counts.
+        let ended = self.known().get(&id).and_then(|one| one.ended.clone()).unwrap_or(ended);
         tracing::info!(subscription = %id, because = ended.because, not_told = dropped, "a subscription ended");
         Ok(ended)
     }
 
-    /// What is known of one subscription is this from now on. The caller holds [`Self::changing`].
-    fn learn(&self, subscription: &Arc<Subscription>) {
-        let mut known = Known::clone(&self.known());
-        known.insert(subscription.id, Arc::clone(subscription));
-        self.know(known);
+    /// Learns what has changed about who is subscribed, here or at another gateway. Blocks on the disk.
+    fn look(&self) -> Result<(), StoreError> {
+        let _only_one = self.changing();
+        self.read_again()
     }
 
-    fn know(&self, known: Known) {
-        self.any.store(known.values().any(|one| one.ended.is_none()), Ordering::Relaxed);
-        self.known.store(Arc::new(known));
+    /// Reads the list, if there is another than is known. The caller holds [`Self::changing`].
+    fn read_again(&self) -> Result<(), StoreError> {
+        if self.kept.revision()? == self.known.load().revision {
+            return Ok(());
+        }
+        let book = Book::read(&*self.kept)?;
+        self.any.store(book.has_any(), Ordering::Relaxed);
+        self.known.store(Arc::new(book));
         self.stir();
+        Ok(())
+    }
+
+    /// Which list is known.
+    fn revision(&self) -> Revision {
+        self.known.load().revision
     }
 
     /// Every subscription that is known, the ended ones included.
     pub fn known(&self) -> Arc<Known> {
-        self.known.load_full()
+        Arc::clone(&self.known.load().known)
     }
 
     /// How many are subscribed.
     pub fn active(&self) -> usize {
-        self.known.load().values().filter(|one| one.ended.is_none()).count()
+        self.known.load().known.values().filter(|one| one.ended.is_none()).count()
     }
 
     /// How many records nobody has looked at yet for those who are subscribed.
@@ -300,7 +365,13 @@ impl Subscriptions {
         organization: Option<OrganizationId>,
     ) -> Result<Vec<(Arc<Subscription>, Standing)>, StoreError> {
         let own = Arc::clone(self);
-        let standings: BTreeMap<_, _> = on_a_thread(move || own.kept.standings()).await?.into_iter().collect();
+        let standings: BTreeMap<_, _> = on_a_thread(move || {
+            own.look()?;
+            own.kept.standings()
+        })
+        .await?
+        .into_iter()
+        .collect();
         let known = self.known();
         let mut shown: Vec<_> = known
             .values()
@@ -350,8 +421,7 @@ impl Subscriptions {
     fn forget(&self, older_than: Timestamp, at_most: usize) -> Result<u64, StoreError> {
         let _only_one = self.changing();
         let forgotten = self.kept.forget(older_than, at_most)?;
-        let known = self.kept.load()?.into_iter().map(|one| (one.id, Arc::new(one))).collect();
-        self.know(known);
+        self.read_again()?;
         Ok(forgotten)
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod forgetting;
 pub(crate) mod lifecycle;
 pub(crate) mod model;
+pub(crate) mod subscriptions;
 pub(crate) mod waiting;
 
 use std::sync::Arc;

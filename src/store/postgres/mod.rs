@@ -26,6 +26,7 @@ mod record;
 mod recount;
 mod retention;
 mod settle;
+pub mod subscriptions;
 mod trim;
 mod waiting;
 
@@ -39,7 +40,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::database::Database;
 pub use self::open::OpenError;
+pub use self::subscriptions::PostgresSubscriptions;
 
 use self::append::Append;
 use self::board::Board;

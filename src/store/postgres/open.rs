@@ -24,7 +24,11 @@ const OLDEST_SERVER: i32 = 150_000;
 const LOCK: i64 = 0x5347_4d49_4752_4154;
 
 /// Every migration, in order.
-const MIGRATIONS: [&str; 1] = [concat!(include_str!("schema_1.sql"), include_str!("schema_catalog_1.sql"))];
+const MIGRATIONS: [&str; 1] = [concat!(
+    include_str!("schema_1.sql"),
+    include_str!("schema_catalog_1.sql"),
+    include_str!("schema_subscriptions_1.sql")
+)];
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]

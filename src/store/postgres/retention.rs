@@ -3,6 +3,9 @@
 //!
 //! Every gateway closes what has waited. For the rest one of them at a time holds a lock of the database; the others
 //! leave it alone. All of it goes in slices, a transaction each, so that nobody waits for long.
+//!
+//! What somebody is still to be told of keeps its details. The statement that picks records asks the database for that
+//! itself: what a gateway remembers of it may be older than a subscription that another one has just taken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use super::Shared;
 use super::board::Changes;
 use super::deleted;
 use super::error::Fault;
+use super::subscriptions::NEEDED_FROM;
 use super::trim::trim;
 use super::waiting;
 use crate::config::settings::RetentionSettings;
@@ -167,7 +171,7 @@ impl Slice<'_> {
             .prepare_cached(&format!(
                 "with old as (select t.organization_id, t.seq from {table} t \
                  join records r on r.organization_id = t.organization_id and r.seq = t.seq \
-                 where t.at <= $1 and r.accepted_at <= $2 and t.seq < $3 \
+                 where t.at <= $1 and r.accepted_at <= $2 and t.seq < least($3, {NEEDED_FROM}) \
                  and t.seq < (select high_water from counter) order by t.at limit $4), \
                  gone as (delete from {table} t using old where t.organization_id = old.organization_id \
                  and t.seq = old.seq returning t.organization_id, t.seq), \
@@ -194,9 +198,10 @@ impl Slice<'_> {
         }
         let select = self
             .transaction
-            .prepare_cached(
-                "select seq from delivered where at <= $1 and not trimmed and seq < $2 order by at limit $3 for update",
-            )
+            .prepare_cached(&format!(
+                "select seq from delivered where at <= $1 and not trimmed and seq < least($2, {NEEDED_FROM}) \
+                 order by at limit $3 for update"
+            ))
             .await?;
         let delivered_by = self.now.before(rules.delivered_details).millis();
         let wanted_from = self.shared.board.wanted_from();

@@ -9,6 +9,7 @@ use super::append::DUE_AT_ONCE;
 use super::board::Changes;
 use super::error::Fault;
 use super::guid::PgGuid;
+use super::subscriptions::NEEDED_FROM;
 use crate::store::receipt_id::same;
 use crate::store::{LaneId, Outcome, Settled, Settlement};
 
@@ -165,7 +166,10 @@ impl Ends {
             transaction.execute(&statement, &[organizations, lanes, seqs, at, moments, texts]).await?;
         }
         if shared.trim_at_delivery && !self.delivered.seqs.is_empty() {
-            let wanted_from = shared.board.wanted_from();
+            // After the leases were read: whoever subscribed before one of these records arrived is seen.
+            let needed = transaction.prepare_cached(&format!("select {NEEDED_FROM}")).await?;
+            let needed_from: i64 = transaction.query_one(&needed, &[]).await?.try_get(0)?;
+            let wanted_from = shared.board.wanted_from().min(needed_from);
             let trimmed: Vec<i64> = self.delivered.seqs.iter().copied().filter(|seq| *seq < wanted_from).collect();
             super::trim::trim(transaction, &trimmed).await?;
         }

@@ -7,6 +7,9 @@
 //! What came of tries is written down a few milliseconds later, together with what else ended meanwhile: one sync for
 //! many. The same goes for how far arrivals were looked at where they concerned nobody. Until it is written down a notice
 //! is not tried again; a crash in between tells it once more.
+//!
+//! Where gateways share a store the loop runs at each of them, and tells at the one that leads. The others follow who is
+//! subscribed and which records are needed, and ask for the lead every second.
 
 mod line;
 mod trying;
@@ -32,7 +35,7 @@ use crate::forward::observer::Observer;
 use crate::forward::threads::{LoopHandle, Stopping, grace_of_stop};
 use crate::routing_queue::DeliveryError;
 use crate::routing_queue::http::DeliveryClient;
-use crate::store::subscriptions::{NewNotice, Notice, Tried, TriedEnd};
+use crate::store::subscriptions::{Fenced, NewNotice, Notice, Revision, Role, Span, Tried, TriedEnd};
 use crate::store::{Outcome, StoreError};
 
 /// Threads that tell.
@@ -46,6 +49,8 @@ const WRITE_AFTER: Duration = Duration::from_millis(10);
 const WRITE_AT: usize = 128;
 /// While so much is not written down, nothing more is tried.
 const MAX_UNWRITTEN: usize = 1_024;
+/// What other gateways have done is looked at this often.
+const LOOK: Duration = Duration::from_millis(250);
 /// How far arrivals were looked at is written down after this time, where they concerned nobody.
 const NOTE_AFTER: Duration = Duration::from_secs(1);
 /// After the store failed it is asked again after this time.
@@ -103,8 +108,18 @@ struct Teller {
     tried_since: Instant,
     /// Up to which record arrivals were looked at; `None` before it was asked.
     position: Option<u64>,
-    /// When that was last written down.
+    /// Up to which that is written down.
+    written: u64,
+    /// When it was last written down.
     noted: Instant,
+    /// By which list of subscriptions arrivals are looked at.
+    revision: Revision,
+    /// What this gateway is to the others.
+    role: Role,
+    /// When to look next what the others have changed.
+    look_at: Instant,
+    /// When to look next what arrived at the others.
+    arrivals_at: Instant,
     /// Whether there is more to look at, at once.
     more: bool,
     /// Whether the disk was full the last time.
@@ -132,7 +147,12 @@ impl Teller {
             tried: Vec::new(),
             tried_since: now,
             position: None,
+            written: 0,
             noted: now,
+            revision: Revision::default(),
+            role: Role::Standby,
+            look_at: now,
+            arrivals_at: now,
             more: false,
             is_full: false,
             put_down_again: None,
@@ -164,6 +184,35 @@ impl Teller {
         // What has not ended by then is still pending, and will be told again.
         let _in_time = tokio::time::timeout(grace, finish).await;
         self.write_down();
+        let kept = Arc::clone(&self.parts.subscriptions.kept);
+        if self.role == Role::Leader
+            && let Err(fault) = block_in_place(|| kept.resign())
+        {
+            tracing::warn!(%fault, "another gateway tells subscribers only when this one's lead has run out");
+        }
+    }
+
+    /// Learns what the other gateways have done. Answers whether it is time to say which records are needed.
+    fn look_around(&mut self, now: Now) -> Result<bool, StoreError> {
+        let subscriptions = Arc::clone(&self.parts.subscriptions);
+        let is_time = now.instant >= self.look_at;
+        if is_time {
+            block_in_place(|| subscriptions.look())?;
+            self.look_at = now.instant + LOOK;
+        }
+        let role = block_in_place(|| subscriptions.kept.lead()).inspect_err(|_| self.role = Role::Standby)?;
+        if role != self.role {
+            if role == Role::Leader {
+                tracing::info!("this gateway tells subscribers from now on");
+            } else if self.role == Role::Leader {
+                tracing::info!("another gateway tells subscribers from now on");
+            }
+            self.role = role;
+            // What was put down meanwhile, and what is due, is asked anew.
+            self.position = None;
+            self.lines.values_mut().for_each(Line::wake);
+        }
+        Ok(is_time || role == Role::Alone)
     }
 
     async fn turn(&mut self) {
@@ -173,17 +222,21 @@ impl Teller {
         if self.parts.effective.has_changed().unwrap_or(false) {
             self.effective = self.parts.effective.borrow_and_update().clone();
         }
-        self.follow();
         let now = self.parts.clock.now();
         if self.again.is_some_and(|again| again > now.instant) {
-            return;
+            return self.follow();
         }
         self.again = None;
+        let is_time = match self.look_around(now) {
+            Ok(is_time) => is_time,
+            Err(fault) => return self.pause_for(&fault, "could not say who is subscribed, or who tells"),
+        };
+        self.follow();
         if self.is_time_to_write(now) && !self.write_down() {
             return;
         }
         self.more = false;
-        if !self.lines.is_empty() {
+        if !self.lines.is_empty() && self.role != Role::Standby {
             match self.put_down().await {
                 Ok(more) => (self.more, self.is_full) = (more, false),
                 // What is there is told all the same: that is what makes room.
@@ -195,10 +248,12 @@ impl Teller {
             }
         }
         let subscriptions = Arc::clone(&self.parts.subscriptions);
-        if let Err(fault) = block_in_place(|| subscriptions.keep_what_is_needed()) {
+        if is_time && let Err(fault) = block_in_place(|| subscriptions.keep_what_is_needed()) {
             return self.pause_for(&fault, "could not say which records are needed");
         }
-        self.forget(now);
+        if self.role != Role::Standby {
+            self.forget(now);
+        }
     }
 
     /// The disk is full, which is said once.
@@ -222,6 +277,12 @@ impl Teller {
             return;
         }
         self.stirred = stirred;
+        let revision = self.parts.subscriptions.revision();
+        if revision != self.revision {
+            self.revision = revision;
+            // What was looked at by the earlier list and concerned nobody may concern somebody by this one.
+            self.position = self.position.map(|position| position.min(self.written));
+        }
         let known = self.parts.subscriptions.known();
         self.lines.retain(|id, _| known.get(id).is_some_and(|one| one.ended.is_none()));
         for subscription in known.values().filter(|one| one.ended.is_none()) {
@@ -244,17 +305,26 @@ impl Teller {
         let position = match self.position {
             // Asked anew where nobody was subscribed before: then it has jumped.
             Some(position) if self.lines.values().all(|line| line.subscription.after <= position) => position,
-            Some(_) | None => block_in_place(|| kept.position())?,
+            Some(_) | None => {
+                self.written = block_in_place(|| kept.position())?;
+                self.written
+            }
         };
         self.position = Some(position);
-        if records.stats().high_water_mark <= position {
+        // What arrived at other gateways is known here only when it is asked.
+        let ask = self.role == Role::Leader && now.instant >= self.arrivals_at;
+        if records.stats().high_water_mark <= position && !ask {
             return Ok(false);
         }
+        self.arrivals_at = now.instant + LOOK;
         let arrivals = records.since(position, ARRIVALS).await?;
         let Some(through) = arrivals.last().map(|arrival| arrival.number) else { return Ok(false) };
         // Now, and not before they were read: whoever was told that it is subscribed before one of these was sent is known
         // by now.
         self.follow();
+        if self.position != Some(position) {
+            return Ok(true);
+        }
         let mut notices = Vec::new();
         for arrival in &arrivals {
             for line in self.lines.values_mut().filter(|line| line.is_for(arrival)) {
@@ -264,7 +334,14 @@ impl Teller {
             }
         }
         if !notices.is_empty() || now.instant.saturating_duration_since(self.noted) >= NOTE_AFTER {
-            block_in_place(|| kept.put_down(through, &notices))?;
+            let span = Span { from: self.written, through, revision: self.revision };
+            if block_in_place(|| kept.put_down(&span, &notices))? == Fenced::Out {
+                // Somebody subscribed, or another gateway leads: both are asked at the next turn.
+                (self.position, self.look_at) = (None, now.instant);
+                self.put_down_again = Some(now.instant + REST);
+                return Ok(false);
+            }
+            self.written = through;
             self.noted = now.instant;
         }
         self.parts.subscriptions.seen.store(through, Ordering::Relaxed);
@@ -479,10 +556,13 @@ impl Teller {
         let now = self.parts.clock.now().instant;
         let concurrency = self.effective.subscriptions.concurrency.get();
         let write_at = (!self.tried.is_empty()).then(|| self.tried_since + WRITE_AFTER);
-        let due = self.lines.values().filter_map(|line| line.next(concurrency, now));
+        let tells = self.role != Role::Standby;
+        let due = self.lines.values().filter(|_| tells).filter_map(|line| line.next(concurrency, now));
         // While the store rests, nothing else is worth waking for.
-        let next = self.again.filter(|again| *again > now).or_else(|| due.chain(write_at).min());
-        let pause = next.map_or(TICK, |next| next.saturating_duration_since(now).clamp(REST, TICK));
+        let due = due.chain(write_at).chain(self.put_down_again);
+        let next = self.again.filter(|again| *again > now).or_else(|| due.min());
+        let tick = if self.role == Role::Alone { TICK } else { LOOK };
+        let pause = next.map_or(tick, |next| next.saturating_duration_since(now).clamp(REST, tick));
         let nudge = self.parts.subscriptions.nudge.clone();
         let nudged = async {
             tokio::time::sleep(REST).await;

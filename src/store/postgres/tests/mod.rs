@@ -3,6 +3,7 @@
 mod catalog;
 mod gateways;
 pub(crate) mod server;
+mod subscriptions;
 
 use std::sync::{Arc, Mutex};
 

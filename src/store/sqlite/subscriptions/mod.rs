@@ -3,11 +3,12 @@
 //! Apart from the records, so that telling never stands in the way of accepting: what an append writes is the same
 //! whether somebody is subscribed or not. It keeps a write-ahead log, since notices come and go as fast as records do.
 
-mod rows;
+pub(in crate::store) mod rows;
 
 pub(super) use self::rows::{damaged_rows, each_notice};
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -17,7 +18,8 @@ use crate::domain::ids::SubscriptionId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::subscriptions::{
-    DeadNotice, Due, Ended, NewNotice, Standing, Subscription, SubscriptionStore, Summary, Tried, TriedEnd,
+    DeadNotice, Due, Ended, Fenced, NewNotice, Revision, Role, Span, Standing, Subscription, SubscriptionStore,
+    Summary, Tried, TriedEnd,
 };
 
 /// The file.
@@ -69,7 +71,12 @@ create index notices_dead on notices (dead_at) where dead_at is not null;
 
 /// The store of subscriptions in a data directory.
 #[derive(Debug)]
-pub struct SqliteSubscriptions(SideFile);
+pub struct SqliteSubscriptions {
+    file: SideFile,
+    /// Changes only while a transaction is under way, so whoever is in one sees what holds. The process is alone with the
+    /// file, so it need not survive.
+    revision: AtomicU64,
+}
 
 impl SqliteSubscriptions {
     /// Opens the file in this directory, made if it is not there. The directory's lock must be held. Nothing is added
@@ -78,7 +85,24 @@ impl SqliteSubscriptions {
     /// # Errors
     /// [`OpenError`]: it cannot be used, or is none of this version, or is gone although there was one.
     pub fn open(data_dir: &Path, reserve_bytes: u64) -> Result<Self, OpenError> {
-        SideFile::open(&KIND, data_dir, reserve_bytes).map(Self)
+        let file = SideFile::open(&KIND, data_dir, reserve_bytes)?;
+        Ok(Self { file, revision: AtomicU64::new(1) })
+    }
+}
+
+impl SqliteSubscriptions {
+    fn current(&self) -> Revision {
+        Revision(self.revision.load(Ordering::Acquire))
+    }
+
+    /// Changes who is subscribed.
+    fn revise<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.file.transact(|conn| {
+            let done = work(conn)?;
+            // A change that is not committed after all costs whoever reads a look, and nothing else.
+            self.revision.fetch_add(1, Ordering::AcqRel);
+            Ok(done)
+        })
     }
 }
 
@@ -99,24 +123,41 @@ fn number_of(conn: &Connection, id: &SubscriptionId) -> rusqlite::Result<Option<
 }
 
 impl SubscriptionStore for SqliteSubscriptions {
-    fn load(&self) -> Result<Vec<Subscription>, StoreError> {
-        self.0.read(rows::load)
+    fn load(&self) -> Result<(Revision, Vec<Subscription>), StoreError> {
+        self.file.read(|conn| Ok((self.current(), rows::load(conn)?)))
     }
 
-    fn add(&self, subscription: &Subscription) -> Result<(), StoreError> {
-        self.0.check_room()?;
-        self.0.transact(|conn| {
+    fn revision(&self) -> Result<Revision, StoreError> {
+        Ok(self.current())
+    }
+
+    fn lead(&self) -> Result<Role, StoreError> {
+        Ok(Role::Alone)
+    }
+
+    fn resign(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn add(&self, revision: Revision, subscription: &Subscription) -> Result<Fenced, StoreError> {
+        self.file.check_room()?;
+        self.file.transact(|conn| {
+            if self.current() != revision {
+                return Ok(Fenced::Out);
+            }
             let others: i64 =
                 conn.query_row("select count(*) from subscriptions where ended_at is null", [], |row| row.get(0))?;
             if others == 0 {
                 conn.execute("update meta set position = max(position, ?1)", [signed(subscription.after)])?;
             }
-            rows::insert(conn, subscription)
+            rows::insert(conn, subscription)?;
+            self.revision.fetch_add(1, Ordering::AcqRel);
+            Ok(Fenced::Done)
         })
     }
 
     fn end(&self, id: &SubscriptionId, ended: &Ended) -> Result<u64, StoreError> {
-        self.0.transact(|conn| {
+        self.revise(|conn| {
             let Some(number) = number_of(conn, id)? else { return Ok(0) };
             conn.execute(
                 "update subscriptions set ended_at = ?2, ended_because = ?3 where number = ?1 and ended_at is null",
@@ -128,7 +169,7 @@ impl SubscriptionStore for SqliteSubscriptions {
     }
 
     fn forget_ended(&self, ids: &[SubscriptionId]) -> Result<Vec<SubscriptionId>, StoreError> {
-        self.0.transact(|conn| {
+        self.revise(|conn| {
             let mut delete = conn.prepare_cached(
                 "delete from subscriptions where id = ?1 and ended_at is not null \
                  and not exists (select 1 from notices where subscription = subscriptions.number)",
@@ -144,19 +185,19 @@ impl SubscriptionStore for SqliteSubscriptions {
     }
 
     fn standings(&self) -> Result<Vec<(SubscriptionId, Standing)>, StoreError> {
-        self.0.read(|conn| rows::standings(conn).map_err(read_error))
+        self.file.read(|conn| rows::standings(conn).map_err(read_error))
     }
 
     fn position(&self) -> Result<u64, StoreError> {
         let position = |conn: &Connection| {
             conn.query_row("select position from meta where id = 1", [], |row| row.get::<_, i64>(0))
         };
-        Ok(self.0.read(position).map_err(read_error)?.cast_unsigned())
+        Ok(self.file.read(position).map_err(read_error)?.cast_unsigned())
     }
 
     fn rewind(&self, newest: u64) -> Result<u64, StoreError> {
         let newest = signed(newest);
-        self.0.transact(|conn| {
+        self.revise(|conn| {
             conn.execute("update meta set position = min(position, ?1)", [newest])?;
             conn.execute("update subscriptions set after = min(after, ?1)", [newest])?;
             // The numbers after it will be those of other records.
@@ -165,11 +206,20 @@ impl SubscriptionStore for SqliteSubscriptions {
         })
     }
 
-    fn put_down(&self, through: u64, notices: &[NewNotice]) -> Result<(), StoreError> {
+    fn put_down(&self, span: &Span, notices: &[NewNotice]) -> Result<Fenced, StoreError> {
         if !notices.is_empty() {
-            self.0.check_room()?;
+            self.file.check_room()?;
         }
-        self.0.transact(|conn| {
+        self.file.transact(|conn| {
+            if self.current() != span.revision {
+                return Ok(Fenced::Out);
+            }
+            let moved = conn
+                .prepare_cached("update meta set position = max(position, ?2) where position = ?1")?
+                .execute([signed(span.from), signed(span.through)])?;
+            if moved == 0 {
+                return Ok(Fenced::Out);
+            }
             let mut insert = conn.prepare_cached(
                 // What is there already is left alone, unless it is about another record.
                 "insert into notices (subscription, number, receipt, at, due_at, attempts) \
@@ -181,8 +231,7 @@ impl SubscriptionStore for SqliteSubscriptions {
                 let NewNotice { subscription, number, receipt, at } = notice;
                 insert.execute(params![subscription.as_bytes(), signed(*number), receipt.as_bytes(), at.millis()])?;
             }
-            conn.prepare_cached("update meta set position = max(position, ?1)")?.execute([signed(through)])?;
-            Ok(())
+            Ok(Fenced::Done)
         })
     }
 
@@ -191,7 +240,7 @@ impl SubscriptionStore for SqliteSubscriptions {
             conn.prepare_cached("select min(number) from notices where dead_at is null")?
                 .query_row([], |row| row.get::<_, Option<i64>>(0))
         };
-        Ok(self.0.read(oldest).map_err(read_error)?.map(i64::cast_unsigned))
+        Ok(self.file.read(oldest).map_err(read_error)?.map(i64::cast_unsigned))
     }
 
     fn summary(&self, most: usize) -> Result<Summary, StoreError> {
@@ -211,15 +260,15 @@ impl SubscriptionStore for SqliteSubscriptions {
                 oldest_pending_at: oldest.map(Timestamp::from_millis),
             })
         };
-        self.0.read(summary).map_err(read_error)
+        self.file.read(summary).map_err(read_error)
     }
 
     fn due(&self, id: &SubscriptionId, now: Timestamp, limit: usize) -> Result<Due, StoreError> {
-        self.0.read(|conn| rows::due(conn, id, now, limited(limit)).map_err(read_error))
+        self.file.read(|conn| rows::due(conn, id, now, limited(limit)).map_err(read_error))
     }
 
     fn conclude(&self, tries: &[Tried]) -> Result<(), StoreError> {
-        self.0.transact(|conn| {
+        self.file.transact(|conn| {
             for Tried { subscription, number, end } in tries {
                 let Some(whose) = number_of(conn, subscription)? else { continue };
                 conclude(conn, (whose, signed(*number)), end)?;
@@ -235,11 +284,11 @@ impl SubscriptionStore for SqliteSubscriptions {
         limit: usize,
     ) -> Result<Vec<DeadNotice>, StoreError> {
         let after = after.map_or(0, signed);
-        self.0.read(|conn| rows::dead_letters(conn, id, after, limited(limit)).map_err(read_error))
+        self.file.read(|conn| rows::dead_letters(conn, id, after, limited(limit)).map_err(read_error))
     }
 
     fn requeue(&self, id: &SubscriptionId, now: Timestamp) -> Result<u64, StoreError> {
-        self.0.transact(|conn| {
+        self.file.transact(|conn| {
             let Some(number) = number_of(conn, id)? else { return Ok(0) };
             let requeued = conn.execute(
                 "update notices set dead_at = null, attempts = 0, due_at = 0, at = ?2 \
@@ -252,7 +301,7 @@ impl SubscriptionStore for SqliteSubscriptions {
     }
 
     fn discard(&self, id: &SubscriptionId) -> Result<u64, StoreError> {
-        self.0.transact(|conn| {
+        self.file.transact(|conn| {
             let Some(number) = number_of(conn, id)? else { return Ok(0) };
             let discarded =
                 conn.execute("delete from notices where subscription = ?1 and dead_at is not null", [number])?;
@@ -261,21 +310,24 @@ impl SubscriptionStore for SqliteSubscriptions {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        self.0.fold_log()
+        self.file.fold_log()
     }
 
     fn forget(&self, older_than: Timestamp, at_most: usize) -> Result<u64, StoreError> {
-        self.0.transact(|conn| {
+        self.file.transact(|conn| {
             let forgotten = conn.execute(
                 "delete from notices where (subscription, number) in \
                  (select subscription, number from notices where dead_at is not null and dead_at < ?1 limit ?2)",
                 params![older_than.millis(), limited(at_most)],
             )?;
-            conn.execute(
+            let gone = conn.execute(
                 "delete from subscriptions where ended_at < ?1 \
                  and not exists (select 1 from notices where subscription = subscriptions.number)",
                 [older_than.millis()],
             )?;
+            if gone > 0 {
+                self.revision.fetch_add(1, Ordering::AcqRel);
+            }
             Ok(forgotten as u64)
         })
     }

@@ -16,7 +16,7 @@ use crate::store::subscriptions::{Callback, DeadNotice, Due, Ended, Notice, Stan
 /// What does not change about a subscription.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+pub(in crate::store) struct Document {
     organization: OrganizationId,
     queue: Option<String>,
     work_stream: Option<WorkStreamId>,
@@ -27,7 +27,8 @@ struct Document {
 }
 
 impl Document {
-    fn of(subscription: &Subscription) -> Self {
+    /// Of this subscription.
+    pub(in crate::store) fn of(subscription: &Subscription) -> Self {
         let Wish { organization, queue, work_stream, callback } = &subscription.wish;
         Self {
             organization: *organization,
@@ -41,7 +42,12 @@ impl Document {
     }
 
     /// The subscription, if everything in it has a meaning.
-    fn into_subscription(self, id: SubscriptionId, after: i64, ended: Option<Ended>) -> Option<Subscription> {
+    pub(in crate::store) fn into_subscription(
+        self,
+        id: SubscriptionId,
+        after: i64,
+        ended: Option<Ended>,
+    ) -> Option<Subscription> {
         Some(Subscription {
             id,
             wish: Wish {
