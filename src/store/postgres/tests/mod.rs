@@ -26,14 +26,14 @@ struct InDatabase {
 }
 
 impl InDatabase {
-    fn new() -> Self {
+    fn new() -> Option<Self> {
         let settings =
             StoreSettings { disk_reserve_bytes: 0, duplicate_window: DUPLICATE_WINDOW, max_waiting_appends: 4_096 };
-        Self { database: Database::new(), settings, retention: RETENTION, open: Mutex::new(None) }
+        Some(Self { database: Database::new()?, settings, retention: RETENTION, open: Mutex::new(None) })
     }
 
     fn open_store(&self) -> Arc<PostgresStore> {
-        let store = PostgresStore::open_with(self.database.config(), &self.settings, &self.retention, Pace::ByHand);
+        let store = PostgresStore::open_with(self.database.open(), &self.settings, &self.retention, Pace::ByHand);
         let store = store.unwrap();
         // Nobody is subscribed here.
         store.keep_from(None);
