@@ -50,6 +50,9 @@ pub(crate) trait Engine {
     /// only where a clock went back.
     const GIVES_UP_IN_ORDER: bool = true;
 
+    /// How many random runs it is compared with the model in: fewer where making one takes long.
+    const CASES: u32 = 48;
+
     /// Opens the store on that data, with [`DUPLICATE_WINDOW`] and [`RETENTION`]. It is called again only after the
     /// earlier one closed.
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;

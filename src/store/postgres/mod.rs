@@ -144,7 +144,9 @@ impl PostgresStore {
         self.shared.board.check_open()?;
         let database = &self.shared.database;
         let (runtime, patience) = (database.runtime().ok_or(StoreError::Unavailable)?, database.patience());
-        let task = runtime.spawn(tokio::time::timeout(patience, work(Arc::clone(&self.shared))));
+        let work = work(Arc::clone(&self.shared));
+        // The clock is the runtime's, too: whoever asks may have none.
+        let task = runtime.spawn(async move { tokio::time::timeout(patience, work).await });
         let done = task.await.map_err(|ended| StoreError::Engine(Box::new(ended)))?;
         done.unwrap_or(Err(Fault::TooLong(patience))).map_err(StoreError::from)
     }

@@ -44,6 +44,7 @@ impl InDatabase {
 impl Engine for InDatabase {
     /// A gateway gives up what it finds, whatever the others hold.
     const GIVES_UP_IN_ORDER: bool = false;
+    const CASES: u32 = 16;
 
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
         Box::pin(async {
