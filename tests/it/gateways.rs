@@ -317,9 +317,10 @@ fn what_is_changed_at_one_gateway_is_so_at_all() {
     let gateways: Vec<Process> = folders.iter().map(|folder| Process::start(folder.path(), None)).collect();
     let receipt = post(gateways[0].public, 1).expect("taken");
     assert_eq!(state(gateways[1].public, &receipt), "accepted");
-    let create = serde_json::json!({ "name": "made-here", "permissions": ["records.read"], "organizations": ["contoso"] });
+    let create =
+        serde_json::json!({ "name": "made-here", "permissions": ["records.read"], "organizations": ["contoso"] });
     let headers = [("X-Api-Key", KEY), ("Content-Type", "application/json")];
-    let bytes = request("POST", "/admin/v1/keys?wait=all", &headers, create.to_string().as_bytes());
+    let bytes = request("POST", "/admin/v1/api-keys?wait=all", &headers, create.to_string().as_bytes());
     let made = exchange(gateways[0].admin, &bytes);
     assert_eq!(made.status, 201, "{}", String::from_utf8_lossy(&made.body));
     let key = made.text("key");
@@ -360,7 +361,8 @@ fn a_database_is_reached_by_tls_with_a_password() {
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("private");
     let authority = folder.path().join("tls/authority.pem");
     let table = format!("tls = \"verify\"\nca_file = \"{}\"", authority.display());
-    let config = store::on_database(&Setup::default().process, "-").replace("url = \"-\"", "url_file = \"database.url\"");
+    let config =
+        store::on_database(&Setup::default().process, "-").replace("url = \"-\"", "url_file = \"database.url\"");
     std::fs::write(folder.path().join("streamgate.toml"), format!("{config}{table}\n")).expect("written");
     let gateway = Process::start(folder.path(), None);
     assert!(post(gateway.public, 1).is_some());

@@ -44,3 +44,10 @@ fn database_of(folder: &Path) -> Option<String> {
         url
     }))
 }
+
+/// The server and the name of the database that the gateway in this folder has; `None` on files.
+pub(crate) fn of(folder: &Path) -> Option<(&'static postgres::Server, String)> {
+    let url = std::fs::read_to_string(folder.join("database.url")).ok()?;
+    let name = url.strip_prefix("postgres:///")?.split('?').next()?.to_owned();
+    Some((postgres::shared()?, name))
+}
