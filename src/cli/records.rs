@@ -341,7 +341,7 @@ mod tests {
     fn dead_letters_and_what_was_delivered_are_not_asked_for_at_once() {
         let read = |line: &str| Line::try_parse_from(["records", "requeue"].into_iter().chain(line.split(' ')));
         for good in ["--since T", "--since T --until T --queue Q --work-stream W --dry-run", "--all", "-receipt"] {
-            assert!(read(good).is_ok(), "{good}");
+            assert!(read(good).is_ok(), "{good}: {:?}", read(good).err());
         }
         for bad in
             ["--since T --all", "receipt --since T", "--until T", "--all --dry-run", "receipt --queue Q", "--dry-run"]

@@ -17,29 +17,33 @@ const MOST_NAMED: usize = 1_000;
 /// The same for people.
 const MOST_SHOWN: usize = 10;
 
+/// What asks for dead letters. Each flag names them: of two that exclude each other, clap demands neither, so that
+/// `--all --dry-run` would requeue every dead letter.
+const NOT_WITH: [&str; 2] = ["receipt_id", "all"];
+
 /// Which delivered records.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct RedeliveryArgs {
     /// Requeue what was delivered at this moment or later: 2026-11-23T06:00:00Z. For a destination that lost it.
-    #[arg(long, value_name = "MOMENT", conflicts_with_all = ["receipt_id", "all"])]
+    #[arg(long, value_name = "MOMENT", conflicts_with_all = NOT_WITH)]
     since: Option<String>,
     /// Only what was delivered before this moment; before now, unless given.
-    #[arg(long, value_name = "MOMENT", requires = "since")]
+    #[arg(long, value_name = "MOMENT", requires = "since", conflicts_with_all = NOT_WITH)]
     until: Option<String>,
     /// Only this organization's, by unique name or ID.
-    #[arg(long, value_name = "NAME", requires = "since")]
+    #[arg(long, value_name = "NAME", requires = "since", conflicts_with_all = NOT_WITH)]
     organization: Option<String>,
     /// Only this work stream's, by name or ID.
-    #[arg(long, value_name = "NAME", requires = "since")]
+    #[arg(long, value_name = "NAME", requires = "since", conflicts_with_all = NOT_WITH)]
     work_stream: Option<String>,
     /// Only of this queue.
-    #[arg(long, value_name = "NAME", requires = "since")]
+    #[arg(long, value_name = "NAME", requires = "since", conflicts_with_all = NOT_WITH)]
     queue: Option<String>,
     /// Only what goes to this routing queue now: the destination that lost it.
-    #[arg(long, value_name = "NAME", requires = "since")]
+    #[arg(long, value_name = "NAME", requires = "since", conflicts_with_all = NOT_WITH)]
     routing_queue: Option<String>,
     /// Only say how many there are, and how many of them are work items that come back to people.
-    #[arg(long, requires = "since")]
+    #[arg(long, requires = "since", conflicts_with_all = NOT_WITH)]
     dry_run: bool,
 }
 

@@ -91,7 +91,8 @@ pub trait Store: Send + Sync + 'static {
     fn requeue(&self, which: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>>;
 
     /// Makes delivered records pending again, due at once, with their attempts counted from zero; those that have their
-    /// details still. They keep their numbers, so they come before what arrived later in their lanes.
+    /// details still. They keep their numbers, so they come before what arrived later in their lanes. What closed while it
+    /// waited is not meant: nobody took it, and closed is final (contract §10).
     fn redeliver(&self, which: Redelivery) -> BoxFuture<'_, Result<Redelivered, StoreError>>;
 
     /// Puts dead letters away for good: they stay dead letters, with who did it and why, lose their details, and can

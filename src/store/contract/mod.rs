@@ -120,6 +120,7 @@ macro_rules! store_contract {
             what_lost_its_details_is_counted_and_named,
             only_delivered_records_are_delivered_again,
             what_was_delivered_again_is_kept_from_then_on,
+            retention_beside_redelivery_takes_no_details_of_what_is_pending,
         );
         $crate::store::contract::store_contract!(@of forgetting, $make;
             delivered_records_are_trimmed_and_then_deleted,

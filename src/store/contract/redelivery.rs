@@ -121,20 +121,16 @@ pub(crate) async fn only_delivered_records_are_delivered_again(engine: &impl Eng
     bench.settle_next(at(1), Outcome::Retry { due: at(9_000), error: "not now".to_owned() }).await;
     let leased = bench.lease(at(1), 1).await.leased.remove(0);
     assert_eq!(engine.sweep(at(200)).await, Swept { closed: 1, ..Swept::default() });
-    assert_eq!(bench.redeliver(bench.delivered(at(101), at(9_999))).await.count(), 0);
-    // It was delivered when it closed.
-    let done = bench.redeliver(bench.delivered(at(100), at(101))).await;
-    assert_eq!(done.count(), 1);
+    assert_eq!(bench.redeliver(bench.delivered(at(0), at(9_999))).await, Redelivered::default());
     let status = bench.status(closed).await;
-    assert_eq!((status.state, status.closed_after_minutes, status.waiting), (DeliveryState::Accepted, None, None));
+    assert_eq!((status.state, status.closed_after_minutes), (DeliveryState::Delivered, Some(1)), "closed is final");
     let stats = bench.0.stats();
-    assert_eq!((stats.pending, stats.waiting, stats.dead_lettered), (4, 1, 1));
-    assert!(!bench.0.revive(closed, at(201)).await.unwrap(), "it does not wait any more");
+    assert_eq!((stats.pending, stats.waiting, stats.dead_lettered), (3, 1, 1));
     // A holder's late word counts for nothing once the record was delivered and is pending again.
     assert_eq!(bench.settle(&leased, at(2), Outcome::Delivered).await, Settled::Done);
     assert_eq!(bench.redeliver(bench.delivered(at(2), at(3))).await.count(), 1);
     assert_eq!(bench.settle(&leased, at(3), Outcome::Delivered).await, Settled::LeaseLost);
-    assert_eq!(bench.0.stats().pending, 4);
+    assert_eq!(bench.0.stats().pending, 3);
 }
 
 pub(crate) async fn what_was_delivered_again_is_kept_from_then_on(engine: &impl Engine) {
@@ -153,4 +149,31 @@ pub(crate) async fn what_was_delivered_again_is_kept_from_then_on(engine: &impl 
     assert_eq!((swept.trimmed, swept.deleted), (1, 0));
     assert_eq!(engine.sweep(day(70)).await.deleted, 1);
     assert_eq!(bench.0.receipt(ids[0]).await.unwrap(), None);
+}
+
+pub(crate) async fn retention_beside_redelivery_takes_no_details_of_what_is_pending(engine: &impl Engine) {
+    const RECORDS: u64 = 96;
+    let bench = Bench::open(engine).await;
+    for record in 1..=96 {
+        bench.append(admitted(record)).await;
+    }
+    for leased in &bench.lease(at(0), 96).await.leased {
+        assert_eq!(bench.settle(leased, at(0), Outcome::Delivered).await, Settled::Done);
+    }
+    let put_back = async {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let which = Redelivery { after, limit: 5, ..bench.delivered(at(0), at(1)) };
+            let done = bench.redeliver(which).await;
+            count += done.count();
+            after = done.next;
+            if after.is_none() {
+                return count;
+            }
+        }
+    };
+    let (swept, count) = tokio::join!(engine.sweep(day(36)), put_back);
+    assert_eq!(swept.trimmed + count, RECORDS);
+    assert_eq!(bench.lease(day(36), 96).await.leased.len() as u64, count, "with their details");
+    assert_eq!(bench.0.stats().dead_lettered, 0);
 }

@@ -52,9 +52,10 @@ async fn find(
 ) -> Result<(Vec<i64>, Redelivered), Fault> {
     let select = client
         .prepare_cached(
-            "with looked as materialized (select seq, lane, at, trimmed from delivered where seq > $1 \
-             order by seq limit $5), \
-             meant as (select seq, lane, trimmed from looked where lane = any($2) and at >= $3 and at < $4) \
+            "with looked as materialized (select seq, lane, at, trimmed, closed_after_minutes from delivered \
+             where seq > $1 order by seq limit $5), \
+             meant as (select seq, lane, trimmed from looked \
+             where lane = any($2) and at >= $3 and at < $4 and closed_after_minutes is null) \
              select m.seq, m.lane, m.trimmed, e.last, e.looked_at \
              from (select max(seq) as last, count(*) as looked_at from looked) e left join meant m on true order by m.seq",
         )

@@ -48,14 +48,16 @@ fn look(reader: &Reader, which: &Redelivery) -> rusqlite::Result<(Vec<i64>, Rede
     if lanes.is_empty() {
         return Ok((seqs, found));
     }
-    let mut select =
-        reader.conn.prepare_cached("select seq, lane, at, trimmed from delivered where seq > ?1 order by seq")?;
+    let mut select = reader.conn.prepare_cached(
+        "select seq, lane, at, trimmed, closed_after_minutes from delivered where seq > ?1 order by seq",
+    )?;
     let mut rows = select.query([which.after.unwrap_or(0)])?;
     let mut looked_at = 0;
     while let Some(row) = rows.next()? {
         let (seq, lane, at) = (row.get(0)?, LaneId(row.get(1)?), Timestamp::from_millis(row.get(2)?));
         looked_at += 1;
-        if lanes.contains(&lane) && which.since <= at && at < which.until {
+        let closed = row.get::<_, Option<i64>>(4)?.is_some();
+        if !closed && lanes.contains(&lane) && which.since <= at && at < which.until {
             if row.get::<_, Option<i64>>(3)?.is_none() {
                 seqs.push(seq);
                 *found.lanes.entry(lane).or_default() += 1;
@@ -89,7 +91,8 @@ impl Batch<'_> {
     pub(super) fn redeliver(&mut self, again: &Again) -> Result<BTreeMap<LaneId, u64>, Fault> {
         let mut lanes: BTreeMap<LaneId, u64> = BTreeMap::new();
         let mut take = self.conn.prepare_cached(
-            "delete from delivered where seq = ?1 and trimmed is null and at >= ?2 and at < ?3 returning lane, at",
+            "delete from delivered where seq = ?1 and trimmed is null and closed_after_minutes is null \
+             and at >= ?2 and at < ?3 returning lane, at",
         )?;
         for seq in &again.seqs {
             let taken = take

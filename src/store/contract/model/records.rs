@@ -92,7 +92,7 @@ impl Record {
 
     /// Whether it was delivered in this time: then it is pending again, if it has its details still.
     pub(super) fn redeliver(&mut self, since: i64, until: i64) -> Option<bool> {
-        let State::Delivered { at, .. } = self.state else { return None };
+        let State::Delivered { at, closed_after: None } = self.state else { return None };
         if at < since || at >= until {
             return None;
         }
