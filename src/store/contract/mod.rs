@@ -117,6 +117,7 @@ macro_rules! store_contract {
             delivered_records_of_a_range_are_pending_again,
             redelivery_goes_on_where_it_was_cut_short,
             a_dry_run_says_the_same_and_changes_nothing,
+            what_is_far_behind_is_found_in_several_calls,
             what_lost_its_details_is_counted_and_named,
             only_delivered_records_are_delivered_again,
             what_was_delivered_again_is_kept_from_then_on,

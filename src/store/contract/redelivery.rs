@@ -92,6 +92,27 @@ pub(crate) async fn a_dry_run_says_the_same_and_changes_nothing(engine: &impl En
     assert_eq!(bench.redeliver(which).await, said);
 }
 
+pub(crate) async fn what_is_far_behind_is_found_in_several_calls(engine: &impl Engine) {
+    let bench = Bench::open(engine).await;
+    for record in 1..=300 {
+        bench.append(admitted(record)).await;
+    }
+    let leased = bench.lease(at(0), 300).await.leased;
+    for (place, leased) in leased.iter().enumerate() {
+        let second = i64::from(place % 100 == 99);
+        assert_eq!(bench.settle(leased, at(second), Outcome::Delivered).await, Settled::Done);
+    }
+    let (mut found, mut after, mut calls) = (0, None, 0);
+    loop {
+        let done = bench.redeliver(Redelivery { after, ..bench.delivered(at(1), at(2)) }).await;
+        (found, after, calls) = (found + done.count(), done.next, calls + 1);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found, calls > 1), (3, true), "in {calls} calls");
+}
+
 pub(crate) async fn what_lost_its_details_is_counted_and_named(engine: &impl Engine) {
     let bench = Bench::open(engine).await;
     let count = u32::try_from(MAX_NAMED).unwrap() + 5;
