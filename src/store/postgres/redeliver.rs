@@ -22,7 +22,7 @@ const MAX_LOOKED_AT: i64 = if cfg!(test) { 128 } else { 20_000 };
 
 /// Makes a page of delivered records pending again, or counts it.
 pub(super) async fn redeliver(shared: &Shared, which: &Redelivery) -> Result<Redelivered, Fault> {
-    let mut client = shared.pool.get().await?;
+    let mut client = shared.database.pool().get().await?;
     if which.dry_run {
         let (_, found) = find(shared, &client, which).await?;
         return Ok(found);
