@@ -157,16 +157,17 @@ def probes(where, spec):
 
 def kubernetes(folder, out):
     """The manifests, by the schemas of Kubernetes; and that they go together."""
-    found = resources(folder)
+    found, before = resources(folder), len(faults)
     for where, document in found:
         for version in KUBERNETES:
             try:
                 kubernetes_validate.validate(document, version, strict=True)
             except REFUSED as refused:
-                fault(f"{where}, Kubernetes {version}", str(refused).splitlines()[0])
+                told = str(refused) or f"no {document['kind']} of {document['apiVersion']}"
+                fault(f"{where}, Kubernetes {version}", told.splitlines()[0])
         if "namespace" in document["metadata"]:
             fault(where, "says a namespace")
-    if faults:
+    if len(faults) > before:
         # What follows relies on what the schemas hold.
         return
     known = {(document["kind"], document["metadata"]["name"]): document for _, document in found}
