@@ -129,11 +129,8 @@ fn stays_here(connection: &tokio_postgres::Config) -> bool {
 /// Whether the server has to prove who it is: as asked for, or else whenever the connection leaves this machine.
 fn is_verified(connection: &mut tokio_postgres::Config, wanted: Option<bool>, at: Place<'_>) -> Option<bool> {
     let stays_here = stays_here(connection);
-    let is_verified = wanted.unwrap_or(match connection.get_ssl_mode() {
-        SslMode::Disable => false,
-        SslMode::Require => true,
-        _ => !stays_here,
-    });
+    let mode = connection.get_ssl_mode();
+    let is_verified = wanted.unwrap_or_else(|| mode == SslMode::Require || (mode != SslMode::Disable && !stays_here));
     if is_verified && connection.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
         at.hinted("TLS is not spoken over a socket of this machine", "set tls = \"off\"");
         return None;
