@@ -6,11 +6,13 @@ DEPLOY is the folder, OUT one that the configuration in the ConfigMap is written
 is printed; the exit code is 1 when there was one.
 """
 
+import contextlib
+import io
 import pathlib
 import re
-import subprocess
 import sys
 
+import check_jsonschema
 import kubernetes_validate
 import yaml
 
@@ -41,14 +43,12 @@ def pinned(where, image):
 def compose(folder):
     """The services, by the schema of the compose specification; and that what they name is there."""
     path = folder / "compose.yaml"
-    checked = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if checked.returncode:
-        fault(path.name, checked.stdout + checked.stderr)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        # In this process: most of what it takes is loading what both judges need.
+        code = check_jsonschema.main(["--builtin-schema", "vendor.compose-spec", str(path)], standalone_mode=False)
+    if code != 0 or "ok -- validation done" not in said.getvalue():
+        fault(path.name, said.getvalue())
     file = yaml.safe_load(path.read_text())
     services, volumes, networks = file["services"], file.get("volumes", {}), file.get("networks", {})
     used = set()
@@ -157,16 +157,17 @@ def probes(where, spec):
 
 def kubernetes(folder, out):
     """The manifests, by the schemas of Kubernetes; and that they go together."""
-    found = resources(folder)
+    found, before = resources(folder), len(faults)
     for where, document in found:
         for version in KUBERNETES:
             try:
                 kubernetes_validate.validate(document, version, strict=True)
             except REFUSED as refused:
-                fault(f"{where}, Kubernetes {version}", str(refused).splitlines()[0])
+                told = str(refused) or f"no {document['kind']} of {document['apiVersion']}"
+                fault(f"{where}, Kubernetes {version}", told.splitlines()[0])
         if "namespace" in document["metadata"]:
             fault(where, "says a namespace")
-    if faults:
+    if len(faults) > before:
         # What follows relies on what the schemas hold.
         return
     known = {(document["kind"], document["metadata"]["name"]): document for _, document in found}
