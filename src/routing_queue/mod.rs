@@ -8,6 +8,7 @@ pub mod event;
 pub mod http;
 pub mod lanes;
 pub mod message;
+pub mod nats;
 pub mod outbound;
 pub mod pull;
 pub mod retry_after;
