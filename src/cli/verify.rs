@@ -92,9 +92,12 @@ pub(super) fn print(report: &Report, all: bool, output: &Output) -> Result<(), F
     if found > shown {
         output.note(format!("{} more findings are not shown; --all shows them", found - shown))?;
     }
+    if !report.written_down.is_empty() {
+        output.line("")?;
+    }
     for lost in &report.written_down {
         output.line(format!(
-            "\nwritten down as lost on {}: {} ({})",
+            "written down as lost on {}: {} ({})",
             lost.at,
             records(lost.from, lost.to),
             printable(&lost.why)

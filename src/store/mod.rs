@@ -120,7 +120,7 @@ pub struct Stats {
     pub high_water_mark: u64,
     /// Bytes still free for records above the reserve, on the disk and inside the store.
     pub free_bytes_above_reserve: u64,
-    /// Free bytes on the disk, as last looked at.
+    /// Free bytes on the disk, as last looked at, without those that the store has already laid claim to.
     pub disk_free_bytes: u64,
     /// Free bytes on the disk that records never use.
     pub disk_reserve_bytes: u64,

@@ -117,8 +117,9 @@ pub(crate) fn calls(log: &str) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut open: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for (at, line) in log.lines().enumerate() {
-        let mut words = line.splitn(3, char::is_whitespace).filter(|word| !word.is_empty());
-        let (Some(thread), Some(moment), Some(text)) = (words.next(), words.next(), words.next()) else { continue };
+        // The number of a thread is padded to five places.
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let Some((moment, text)) = rest.trim_start().split_once(' ') else { continue };
         let (Ok(began), text) = (moment.parse::<f64>(), text.trim_start()) else { continue };
         if let Some(rest) = text.strip_prefix("<... ") {
             if let Some(call) = open.remove(thread).and_then(|index| calls.get_mut(index)) {

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use super::error::OpenError;
-use super::schema::open_private;
+use super::schema::{check_regular, open_private};
 use crate::domain::time::Timestamp;
 
 /// The file that is locked.
@@ -46,6 +46,7 @@ impl DirectoryLock {
     /// no lock file, so nobody has ever opened the store.
     pub(super) fn share(dir: &Path) -> Result<Option<Self>, OpenError> {
         let path = dir.join(LOCK);
+        check_regular(&path)?;
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -107,12 +107,23 @@ pub(super) fn check_records(dir: &Path) -> Result<(), OpenError> {
     if pending.exists() {
         return Err(OpenError::RecoveryCutShort { note: pending });
     }
+    check_regular(&path)?;
     match path.try_exists().map_err(OpenError::io("cannot look for", &path))? {
         true => check_header(&path),
         false => Err(match trace_of_records(dir) {
             Some(trace) => OpenError::RecordsMissing { path, trace },
             None => OpenError::NoStore { directory: dir.to_owned() },
         }),
+    }
+}
+
+/// Refuses what is there and is no file: to open a named pipe would wait for a writer, for ever.
+pub(super) fn check_regular(path: &Path) -> Result<(), OpenError> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(OpenError::io("cannot read", path)(std::io::Error::other("it is not a regular file"))),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(fault) => Err(OpenError::io("cannot look for", path)(fault)),
     }
 }
 

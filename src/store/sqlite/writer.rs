@@ -131,6 +131,7 @@ impl Writer {
         answer(batch, done.as_ref().err());
         self.tell(&done);
         if done.is_ok() {
+            self.board.space().wrote(weight_bytes);
             self.helpers.housekeeper.wrote(weight_bytes, &self.conn);
         }
     }

@@ -35,7 +35,7 @@ const PADDING: usize = 60_000;
 fn filling(run: &Run) -> Fallible<Findings> {
     let mut findings = Findings::of(run);
     findings.seed = None;
-    let receiver = Receiver::start(|_, _| Behave::status("503 Service Unavailable"))?;
+    let receiver = Receiver::start(|_, _| Behave::take())?;
     let configuration = Configuration {
         store: format!("disk_reserve_bytes = {RESERVE_BYTES}"),
         delivery: "breaker_pause_seconds = 1\nlongest_pause_seconds = 1".to_owned(),
@@ -44,6 +44,8 @@ fn filling(run: &Run) -> Fallible<Findings> {
         ..Configuration::default()
     };
     for _ in 0..run.times(1, 5) {
+        // Nothing is delivered while it fills up: what is delivered may be trimmed, and that makes room.
+        receiver.behave(|_, _| Behave::status("503 Service Unavailable"));
         let world = World::new(run, &configuration)?;
         let disk = MemoryDisk::make(&world.folder, 64)?;
         let data = disk.at.join("data");

@@ -250,7 +250,7 @@ fn judge_files(dir: &Path, facts: &Facts<'_>, inspection: &Inspection) -> Vec<Fi
     vec![free_space(facts, records), lock(inspection), store(dir, inspection, is_held, facts.room)]
 }
 
-/// Room on the disk, and inside the records' file, as the store counts it.
+/// Room on the disk, and inside the records' file, as the store counts it where its log is empty.
 fn free_space(facts: &Facts<'_>, records: Option<RecordsFile>) -> Finding {
     let check = Check::FreeSpace;
     let Some(room) = facts.room else {

@@ -147,9 +147,13 @@ pub fn recover(data_dir: &Path, options: &Options, tell: &mut dyn FnMut(Progress
     if !is_needed(&found) {
         return Ok(Recovery { needed: false, found, losses: Losses::default(), folder: None, made: None });
     }
+    let of_records = is_of_records(&found);
+    if of_records {
+        check_room(data_dir)?;
+    }
     let folder = make_folder(data_dir)?;
     let mut losses = Losses::default();
-    let made = if is_of_records(&found) {
+    let made = if of_records {
         let made = rebuild(data_dir, &folder, options, (&mut losses, tell))?;
         write_report(&folder, &found, &losses)?;
         swap::swap(data_dir, &folder)?;
@@ -247,7 +251,6 @@ fn rebuild(
     options: &Options,
     (losses, tell): (&mut Losses, &mut dyn FnMut(Progress)),
 ) -> Result<Report, OpenError> {
-    check_room(data_dir)?;
     let new = folder.join(swap::NEW);
     private_directory(&new)?;
     let mut quarantine = Quarantine::create(folder)?;

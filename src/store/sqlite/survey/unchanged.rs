@@ -26,7 +26,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::log;
 use crate::store::sqlite::error::OpenError;
 use crate::store::sqlite::random;
-use crate::store::sqlite::schema::with_suffix;
+use crate::store::sqlite::schema::{check_regular, with_suffix};
 
 /// How a rollback journal begins that is to be rolled back.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
@@ -43,6 +43,9 @@ impl Unchanged {
     /// Opens the database in this file.
     pub(in crate::store::sqlite) fn open(path: &Path) -> Result<Self, OpenError> {
         let [log_file, shm, journal] = ["-wal", "-shm", "-journal"].map(|suffix| with_suffix(path, suffix));
+        for file in [path, log_file.as_path(), shm.as_path(), journal.as_path()] {
+            check_regular(file)?;
+        }
         let has_log = log::begins(&beginning(&log_file)?);
         let has_journal = beginning(&journal)? == JOURNAL_MAGIC;
         if has_journal || (has_log && !shm.exists()) {

@@ -321,3 +321,17 @@ async fn requeued_and_revived_records_are_in_one_state() {
     let report = sound(&engine.path());
     assert_eq!(report.counts.dead_lettered, 0);
 }
+
+/// To open a named pipe waits for a writer, so each has to be seen before.
+#[test]
+fn a_named_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    for name in ["gateway.lock", "records.db"] {
+        let dir = tempfile::tempdir().unwrap();
+        mknodat(CWD, dir.path().join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let fault = look(dir.path()).unwrap_err();
+        let told = format!("{fault}: {:?}", std::error::Error::source(&fault));
+        assert!(told.contains(name) && told.contains("not a regular file"), "{told}");
+    }
+}
