@@ -24,13 +24,15 @@ pub(super) enum SecretKind {
     PrivateKey,
     /// Goes out with requests, as it is.
     Header,
+    /// Says who the gateway is.
+    Login,
 }
 
 impl SecretKind {
     /// What it is called in messages.
     const fn name(self) -> &'static str {
         match self {
-            Self::Signing | Self::Header => "secret",
+            Self::Signing | Self::Header | Self::Login => "secret",
             Self::PrivateKey => "private key",
         }
     }
@@ -39,7 +41,9 @@ impl SecretKind {
     const fn where_from(self) -> &'static str {
         match self {
             Self::Signing => "create it with mode 0600, or set `create_secret = true`",
-            Self::PrivateKey | Self::Header => "check that the file is there and that the gateway's user may read it",
+            Self::PrivateKey | Self::Header | Self::Login => {
+                "check that the file is there and that the gateway's user may read it"
+            }
         }
     }
 }

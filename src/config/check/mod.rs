@@ -5,6 +5,7 @@
 //! faults leaves no file behind.
 
 mod credentials;
+mod nats;
 mod organization;
 mod process;
 mod routing_queue;
@@ -19,11 +20,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::routing_queue::Drafts;
+use self::routing_queue::{Around, Drafts};
 use super::identity::Identities;
 use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
-use super::secret;
 use super::settings::{
     CredentialSettings, DeliverySettings, Process, PublicHost, PublicScheme, RoutingQueues, SubscriptionSettings,
 };
@@ -68,7 +68,12 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     let mut process = process::process(&input.main, input.overrides);
     let delivery = process::delivery(&input.main);
     let subscriptions = routing_queue::subscriptions(&input.main);
-    let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
+    let around = Around {
+        data_dir: &process.data_dir,
+        max_body_bytes: process.limits.max_body_bytes,
+        longest_pause: delivery.longest_pause,
+    };
+    let drafts = routing_queue::routing_queues(&input.main, around);
     let otlp = telemetry::otlp(&input.main, &process.data_dir);
     let surroundings = Surroundings {
         routing_queues: input.main_was_read.then(|| drafts.keys().cloned().collect()),
@@ -198,12 +203,10 @@ fn with_secrets(drafts: Drafts<'_>, input: &Input<'_>) -> (RoutingQueues, Vec<Pa
     let mut files = Vec::new();
     for (name, draft) in drafts {
         let Some(draft) = draft else { continue };
-        files.extend(draft.secrets.iter().filter_map(|source| source.place.file()));
+        files.extend(draft.files());
         let may_write = report.is_clean() && !input.overrides.read_only;
-        let secrets =
-            draft.secrets.iter().filter_map(|source| secret::read(source, input.outside.environment, may_write));
-        let secrets = secrets.collect();
-        routing_queues.insert(name, draft.with_secrets(secrets));
+        routing_queues
+            .extend(draft.with_secrets(input.outside.environment, may_write).map(|settings| (name, settings)));
     }
     (routing_queues, files)
 }

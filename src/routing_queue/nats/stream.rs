@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
-use super::subject::covers;
+use crate::config::settings::NatsSettings;
+use crate::config::subject::covers;
+use crate::routing_queue::event::FRAME_BYTES;
 
 /// What deliveries rely on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,43 @@ pub struct Wanted {
     pub largest_message_bytes: usize,
     /// The longest time between the first try of a record and a repeat that the server should still recognize.
     pub retry_span: Duration,
+}
+
+/// What the headers of a message take, about.
+const HEADER_BYTES: usize = 512;
+
+impl Wanted {
+    /// What deliveries to this destination rely on.
+    pub fn of(settings: &NatsSettings) -> Self {
+        Self {
+            filter: settings.subject.filter(),
+            replicas: settings.replicas,
+            largest_message_bytes: settings.max_body_bytes + FRAME_BYTES + HEADER_BYTES,
+            retry_span: settings.retry_span,
+        }
+    }
+}
+
+/// The stream to make, where one is to be made: it forgets nothing by itself, and refuses when it cannot take more.
+pub fn to_make(settings: &NatsSettings) -> Option<Config> {
+    let new = settings.create?;
+    Some(Config {
+        name: settings.stream.to_string(),
+        subjects: vec![settings.subject.filter()],
+        retention: if new.work_queue { RetentionPolicy::WorkQueue } else { RetentionPolicy::Limits },
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        duplicate_window: new.duplicate_window,
+        // No limits: `0` would be taken for one by some servers.
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        max_message_size: -1,
+        max_consumers: -1,
+        description: Some("Records that Streamgate has accepted, as CloudEvents".to_owned()),
+        ..Config::default()
+    })
 }
 
 /// How much a mismatch matters.
@@ -92,8 +131,21 @@ fn sized(stream: &Config, Wanted { largest_message_bytes, .. }: &Wanted) -> Opti
         return None;
     }
     let name = &stream.name;
-    let found = format!("stream `{name}` takes messages of {most} bytes; a record may need {largest_message_bytes}");
-    refuse(found, "raise the stream's `max_msg_size`, or lower `limits.max_body_bytes`")
+    let found = format!(
+        "stream `{name}` takes messages of {most} bytes; a record may need {largest_message_bytes}, and is a dead letter then"
+    );
+    tell(found, "raise the stream's `max_msg_size`, or lower `limits.max_body_bytes`")
+}
+
+/// The largest message that the server takes, against what a record may need.
+pub fn payload(max_payload: usize, Wanted { largest_message_bytes, .. }: &Wanted) -> Option<Mismatch> {
+    if max_payload >= *largest_message_bytes {
+        return None;
+    }
+    let found = format!(
+        "the server takes messages of {max_payload} bytes; a record may need {largest_message_bytes}, and is a dead letter then"
+    );
+    tell(found, "raise the server's `max_payload`, or lower `limits.max_body_bytes`")
 }
 
 fn copies(stream: &Config, Wanted { replicas, .. }: &Wanted) -> Option<Mismatch> {
@@ -181,7 +233,7 @@ mod tests {
             (Refuse, "acknowledges nothing", Config { no_ack: true, ..fitting() }),
             (Refuse, "is sealed", Config { sealed: true, ..fitting() }),
             (Refuse, "leaves out", Config { subjects: vec!["streamgate.*".into()], ..fitting() }),
-            (Refuse, "takes messages of 1024 bytes", Config { max_message_size: 1_024, ..fitting() }),
+            (Tell, "takes messages of 1024 bytes", Config { max_message_size: 1_024, ..fitting() }),
             (Refuse, "kept in memory", Config { storage: StorageType::Memory, ..fitting() }),
             (Refuse, "has 1 replicas", Config { num_replicas: 1, ..fitting() }),
             (Refuse, "by interest", Config { retention: RetentionPolicy::Interest, ..fitting() }),
@@ -193,6 +245,13 @@ mod tests {
             let [only] = found.as_slice() else { panic!("{text}: {found:?}") };
             assert!(only.weight == weight && only.found.contains(text) && !only.mend.is_empty(), "{only:?}");
         }
+    }
+
+    #[test]
+    fn a_server_s_own_limit_is_told() {
+        assert_eq!(payload(1 << 20, &wanted()), None);
+        let told = payload((1 << 20) - 1, &wanted()).unwrap();
+        assert!(told.weight == Weight::Tell && told.found.contains("1048575"), "{told:?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Subjects of messages: a template with the names of where a record belongs, each as one safe token.
+//! Subjects of messages to NATS: a template with the names of where a record belongs, each as one safe token.
 //!
 //! A subject is tokens with dots between them (NATS protocol, "Subject names"). White space, `*`, `>` and control
 //! characters may not stand in one that is published to, and a dot in a name would make two tokens of it. So a name is
