@@ -23,6 +23,7 @@ mod independent;
 mod json_texts;
 mod lifecycle;
 mod log;
+mod nats;
 mod observability;
 mod operation;
 mod proxies;

@@ -5,6 +5,8 @@ pub(crate) mod described;
 pub(crate) mod gateway;
 #[path = "../../support/issuer.rs"]
 pub(crate) mod issuer;
+#[path = "../../support/nats.rs"]
+pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod records;
