@@ -137,6 +137,7 @@ const KEPT_APART: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokio_rustls", &["src/http/"]),
+    ("async_nats", &["src/routing_queue/nats/"]),
     ("clap", &["src/cli/"]),
     ("notify", &["src/config/"]),
 ];

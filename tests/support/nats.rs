@@ -37,7 +37,8 @@ fn free_ports<const COUNT: usize>() -> [SocketAddr; COUNT] {
 }
 
 impl NatsServer {
-    /// A single server with JetStream, whose files are in this folder. `more` is added to its configuration.
+    /// A single server with JetStream, whose files are in this folder. `more` is added to its configuration;
+    /// where it has a block `jetstream` of its own, `STORE` stands for the folder of the streams.
     pub(crate) fn start(program: &Path, folder: &Path, more: &str) -> Self {
         let [address, monitoring] = free_ports();
         Self::prepared(program, &folder.join("nats"), (address, monitoring), more)
@@ -60,7 +61,11 @@ impl NatsServer {
     fn prepared(program: &Path, folder: &Path, (address, monitoring): (SocketAddr, SocketAddr), more: &str) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let mut config = format!("listen: \"{address}\"\nhttp: \"{monitoring}\"\n");
-        writeln!(config, "jetstream {{ store_dir: {:?} }}\n{more}", folder.join("store")).expect("written");
+        if !more.contains("jetstream") {
+            config.push_str("jetstream { store_dir: STORE }\n");
+        }
+        writeln!(config, "{more}").expect("written");
+        let config = config.replace("STORE", &format!("{:?}", folder.join("store")));
         std::fs::write(folder.join("nats.conf"), config).expect("written");
         let mut server =
             Self { program: program.to_owned(), folder: folder.to_owned(), child: None, address, monitoring };

@@ -2,7 +2,7 @@
 
 mod access;
 mod cluster;
-mod consumer;
+pub(crate) mod consumer;
 mod delivery;
 
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::support::nats::{self, NatsServer};
 use crate::support::{eventually, skipped};
 
 /// The server's program. Without it there is nothing to test, which CI does not put up with.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let program = nats::program();
     if program.is_none() {
         assert!(std::env::var_os("CI").is_none(), "nats-server is missing: .ci/run installs it");
