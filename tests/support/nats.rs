@@ -1,6 +1,7 @@
 //! Real NATS servers: started on free ports with a folder of their own, killed, started again, gone with whoever started
 //! them.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,7 +22,8 @@ pub(crate) fn program() -> Option<PathBuf> {
 
 /// A server, running or not.
 pub(crate) struct NatsServer {
-    program: PathBuf,
+    /// The words that start it.
+    command: Vec<OsString>,
     folder: PathBuf,
     child: Option<Child>,
     /// Where clients connect.
@@ -36,17 +38,36 @@ fn free_ports<const COUNT: usize>() -> [SocketAddr; COUNT] {
     held.map(|listener| listener.local_addr().expect("an address"))
 }
 
+/// What `setpriv` starts the program with. It ends with the thread that starts it, however that ends.
+fn started_by(program: &Path, user: Option<u32>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = ["--pdeathsig", "KILL"].map(OsString::from).to_vec();
+    if let Some(user) = user {
+        words.extend([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()].map(OsString::from));
+    }
+    words.extend(["--".into(), program.into()]);
+    words
+}
+
 impl NatsServer {
     /// A single server with JetStream, whose files are in this folder. `more` is added to its configuration;
     /// where it has a block `jetstream` of its own, `STORE` stands for the folder of the streams.
     pub(crate) fn start(program: &Path, folder: &Path, more: &str) -> Self {
         let [address, monitoring] = free_ports();
-        Self::prepared(program, &folder.join("nats"), (address, monitoring), more)
+        Self::prepared(started_by(program, None), &folder.join("nats"), (address, monitoring), more)
     }
 
     /// Three servers that are one cluster.
     pub(crate) fn cluster(program: &Path, folder: &Path) -> [Self; 3] {
-        let ports: [SocketAddr; 9] = free_ports();
+        Self::cluster_on(program, folder, free_ports(), [None; 3])
+    }
+
+    /// The same on these addresses, for clients, monitoring and each other, three each; each as the user of this number.
+    pub(crate) fn cluster_on(
+        program: &Path,
+        folder: &Path,
+        ports: [SocketAddr; 9],
+        users: [Option<u32>; 3],
+    ) -> [Self; 3] {
         let routes: Vec<String> = ports[6..].iter().map(|route| format!("\"nats://{route}\"")).collect();
         std::array::from_fn(|n| {
             let more = format!(
@@ -54,12 +75,23 @@ impl NatsServer {
                 ports[6 + n],
                 routes.join(", ")
             );
-            Self::prepared(program, &folder.join(format!("nats-{n}")), (ports[n], ports[3 + n]), &more)
+            let folder = folder.join(format!("nats-{n}"));
+            if let Some(user) = users[n] {
+                std::fs::create_dir_all(&folder).expect("a folder");
+                std::os::unix::fs::chown(&folder, Some(user), Some(user)).expect("given away");
+            }
+            Self::prepared(started_by(program, users[n]), &folder, (ports[n], ports[3 + n]), &more)
         })
     }
 
-    fn prepared(program: &Path, folder: &Path, (address, monitoring): (SocketAddr, SocketAddr), more: &str) -> Self {
+    fn prepared(
+        mut command: Vec<OsString>,
+        folder: &Path,
+        (address, monitoring): (SocketAddr, SocketAddr),
+        more: &str,
+    ) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
+        command.extend(["-c".into(), folder.join("nats.conf").into()]);
         let mut config = format!("listen: \"{address}\"\nhttp: \"{monitoring}\"\n");
         if !more.contains("jetstream") {
             config.push_str("jetstream { store_dir: STORE }\n");
@@ -67,8 +99,7 @@ impl NatsServer {
         writeln!(config, "{more}").expect("written");
         let config = config.replace("STORE", &format!("{:?}", folder.join("store")));
         std::fs::write(folder.join("nats.conf"), config).expect("written");
-        let mut server =
-            Self { program: program.to_owned(), folder: folder.to_owned(), child: None, address, monitoring };
+        let mut server = Self { command, folder: folder.to_owned(), child: None, address, monitoring };
         server.run();
         server
     }
@@ -76,10 +107,9 @@ impl NatsServer {
     /// Starts it, again where it was killed: on the same ports, with the same files.
     pub(crate) fn run(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.folder.join("log")).expect("a file");
-        // It ends with the thread that starts it, however that ends.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program).arg("-c").arg(self.folder.join("nats.conf"));
-        let spawned = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn();
+        command.args(&self.command).stdout(Stdio::null()).stderr(log).stdin(Stdio::null());
+        let spawned = command.spawn();
         let mut child = spawned.expect("setpriv is there (util-linux)");
         let deadline = Instant::now() + PATIENCE;
         loop {

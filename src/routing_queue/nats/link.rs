@@ -256,7 +256,8 @@ fn options(settings: &NatsSettings, tls: Option<ClientConfig>, servers: usize) -
             Duration::from_millis(KNOCK_PAUSE_MILLIS + jitter)
         });
     let options = match tls {
-        Some(config) => options.tls_client_config(config).require_tls(settings.servers.iter().any(|server| server.tls)),
+        // Whoever configures TLS means it, whatever the server says of itself.
+        Some(config) => options.tls_client_config(config).require_tls(true),
         None => options,
     };
     match &settings.login {

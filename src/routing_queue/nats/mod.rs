@@ -1,5 +1,5 @@
 //! The routing queue of kind `nats`: publishes events into a JetStream stream, and takes nothing for delivered that the
-//! stream has not acknowledged (contract §9).
+//! stream has not acknowledged (contract §19).
 //!
 //! A message is one event in structured mode. Its `Nats-Msg-Id` is the receipt ID on every try, so within its duplicate
 //! window the stream keeps one of them; `Nats-Expected-Stream` has a server refuse it where its subject leads to another
@@ -9,6 +9,8 @@
 //! connection broke, the stream has no leader for the moment, no acknowledgement came in [`ACK_PATIENCE`]. That carries a
 //! record over the election of a leader without a failure, and the stream recognizes it should it have it already. A try
 //! that ends without a word gives its connection up, so that the next one goes to another server.
+//!
+//! The stream is looked at before the first message, and again with each connection that is made anew.
 //!
 //! What an answer means:
 //!

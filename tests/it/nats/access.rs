@@ -82,6 +82,18 @@ fn a_user_who_may_not_publish_is_told_what_the_server_says() {
     assert!(why.contains("the server said") && why.contains("permissions violation"), "{why}");
 }
 
+#[test]
+fn the_permissions_that_the_manual_names_are_enough() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let users = "authorization { users: [ { user: gate, password: \"pw\", permissions: {\n\
+         publish: [\"streamgate.>\", \"$JS.API.STREAM.INFO.RECORDS\", \"$JS.API.STREAM.CREATE.RECORDS\"],\n\
+         subscribe: [\"_INBOX.>\"] } } ] }";
+    let server = NatsServer::start(&program, folder.path(), users);
+    let lines = format!("{MADE}\nuser = \"gate\"\npassword_file = \"secret\"");
+    delivers(&with_secret(&publishing_to(std::slice::from_ref(&server), &lines), "secret", "pw"));
+}
+
 fn tls_block(folder: &Path, verify: bool) -> String {
     let (certificate, key) = authority().issue(2_999);
     let (certificate_file, key_file, authority_file) =

@@ -81,3 +81,21 @@ fn no_record_is_lost_when_the_leader_is_killed_again_and_again() {
         receipts.len()
     );
 }
+
+#[test]
+fn the_configuration_to_try_it_with_is_one_that_servers_take() {
+    let Some(program) = program() else { return };
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let checked = std::process::Command::new(program)
+        .args(["-t", "-n", "nats-1", "-c"])
+        .arg(root.join("deploy/nats/nats.conf"))
+        .output()
+        .expect("ran");
+    assert!(checked.status.success(), "{checked:?}");
+    let compose = std::fs::read_to_string(root.join("deploy/nats/compose.yaml")).expect("readable");
+    for server in ["nats-1", "nats-2", "nats-3"] {
+        assert!(compose.contains(&format!("  {server}:\n    image: nats:2.15.1\n")), "{server}");
+        assert!(compose.contains(&format!("\"-n\", \"{server}\"]")), "{server}");
+    }
+    assert!(!compose.contains("\"0.0.0.0") && compose.matches("\"127.0.0.1:").count() == 4, "only this machine");
+}
