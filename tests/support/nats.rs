@@ -42,7 +42,9 @@ fn free_ports<const COUNT: usize>() -> [SocketAddr; COUNT] {
 fn started_by(program: &Path, user: Option<u32>) -> Vec<OsString> {
     let mut words: Vec<OsString> = ["--pdeathsig", "KILL"].map(OsString::from).to_vec();
     if let Some(user) = user {
-        words.extend([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()].map(OsString::from));
+        words.extend(
+            [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()].map(OsString::from),
+        );
     }
     words.extend(["--".into(), program.into()]);
     words

@@ -68,12 +68,7 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     let mut process = process::process(&input.main, input.overrides);
     let delivery = process::delivery(&input.main);
     let subscriptions = routing_queue::subscriptions(&input.main);
-    let around = Around {
-        data_dir: &process.data_dir,
-        max_body_bytes: process.limits.max_body_bytes,
-        longest_pause: delivery.longest_pause,
-    };
-    let drafts = routing_queue::routing_queues(&input.main, around);
+    let drafts = routing_queue::routing_queues(&input.main, Around::of(&process, &delivery));
     let otlp = telemetry::otlp(&input.main, &process.data_dir);
     let surroundings = Surroundings {
         routing_queues: input.main_was_read.then(|| drafts.keys().cloned().collect()),

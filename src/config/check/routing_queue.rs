@@ -19,7 +19,8 @@ use crate::config::load::Environment;
 use crate::config::raw::{Field, Table};
 use crate::config::secret::{self, SecretKind, SecretPlace, SecretSource};
 use crate::config::settings::{
-    BatchSettings, HttpSettings, RoutingQueueKind, RoutingQueueSettings, SubscriptionSettings,
+    BatchSettings, DeliverySettings, HttpSettings, Process, RoutingQueueKind, RoutingQueueSettings,
+    SubscriptionSettings,
 };
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::excerpt;
@@ -81,6 +82,14 @@ pub(super) struct Around<'p> {
     pub(super) longest_pause: Duration,
 }
 
+impl<'p> Around<'p> {
+    /// What these settings say.
+    pub(super) fn of(process: &'p Process, delivery: &DeliverySettings) -> Self {
+        let Process { data_dir, limits, .. } = process;
+        Self { data_dir, max_body_bytes: limits.max_body_bytes, longest_pause: delivery.longest_pause }
+    }
+}
+
 /// Checks every `[routing_queues.NAME]`.
 pub(super) fn routing_queues<'a>(main: &Table<'a>, around: Around<'_>) -> Drafts<'a> {
     let mut drafts = Drafts::new();
@@ -127,7 +136,7 @@ fn routing_queue<'a>(table: &Table<'a>, around: Around<'_>) -> Option<Draft<'a>>
         }
     };
     let concurrency = table.integer("concurrency", 1..=1_024).and_then(NonZeroUsize::new);
-    Some(Draft { kind, concurrency: concurrency.or(NonZeroUsize::new(default_concurrency))?, batch, timeout })
+    Some(Draft { kind, concurrency: concurrency.or_else(|| NonZeroUsize::new(default_concurrency))?, batch, timeout })
 }
 
 /// Keys of the other kind are faults: they would do nothing.

@@ -182,13 +182,15 @@ impl Link {
                 tracing::info!(stream = &*settings.stream, "made a stream");
                 Ok(made.cached_info().config.clone())
             }
-            Err(fault) => match fault.kind() {
+            Err(fault) => {
+                let kind = fault.kind();
                 // Another gateway was faster.
-                CreateStreamErrorKind::JetStream(error) if error.error_code().0 == STREAM_NAME_IN_USE => {
-                    self.find(&settings.stream).await?.ok_or_else(|| "the stream came and went".to_owned())
+                if matches!(&kind, CreateStreamErrorKind::JetStream(error) if error.error_code().0 == STREAM_NAME_IN_USE)
+                {
+                    return self.find(&settings.stream).await?.ok_or_else(|| "the stream came and went".to_owned());
                 }
-                _ => Err(format!("the stream `{}` could not be made: {}", settings.stream, in_words(&fault))),
-            },
+                Err(format!("the stream `{}` could not be made: {}", settings.stream, in_words(&fault)))
+            }
         }
     }
 

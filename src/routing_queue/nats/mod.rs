@@ -109,7 +109,7 @@ impl Inner {
         match tokio::time::timeout(self.timeout, self.publish(&message, &mut last)).await {
             Ok(verdict) => verdict,
             Err(_) => {
-                self.give_up().await;
+                self.give_up();
                 let because = if last.is_empty() { String::new() } else { format!(": {last}") };
                 Err(down(format!("no acknowledgement within {:?}{because}", self.timeout)))
             }
@@ -198,7 +198,7 @@ impl Inner {
     }
 
     /// Nothing came back for a whole try: the next one goes to another server, unless others were answered meanwhile.
-    async fn give_up(&self) {
+    fn give_up(&self) {
         // Whoever connects at this moment holds the lock, and is to go on.
         let Ok(mut connection) = self.connection.try_lock() else { return };
         if connection.link.as_ref().is_some_and(|link| link.silent_for() >= self.timeout.min(ACK_PATIENCE)) {

@@ -118,7 +118,12 @@ fn leader(servers: &[NatsServer; 3]) -> Option<usize> {
     })
 }
 
-fn one(cut: Cut, servers: &[NatsServer; 3], (world, gateway): (&World, &Gateway), findings: &mut Findings) -> Fallible<()> {
+fn one(
+    cut: Cut,
+    servers: &[NatsServer; 3],
+    (world, gateway): (&World, &Gateway),
+    findings: &mut Findings,
+) -> Fallible<()> {
     let whole = eventually(Duration::from_secs(90), || leader(servers));
     let leads = whole.ok_or_else(|| format!("{cut:?}: the stream was not whole within 90 s"))?;
     let silent = |server: usize| {
@@ -142,9 +147,9 @@ fn one(cut: Cut, servers: &[NatsServer; 3], (world, gateway): (&World, &Gateway)
         std::thread::sleep(Duration::from_secs(2));
         let from = gateway.metric(DELIVERED).unwrap_or(0.0);
         let goes_on = match cut {
-            Cut::Leader => eventually(Duration::from_secs(60), || {
-                (gateway.metric(DELIVERED).ok()? > from + 50.0).then_some(())
-            }),
+            Cut::Leader => {
+                eventually(Duration::from_secs(60), || (gateway.metric(DELIVERED).ok()? > from + 50.0).then_some(()))
+            }
             Cut::Majority | Cut::Gateway => {
                 std::thread::sleep(Duration::from_secs(15));
                 None
@@ -175,7 +180,9 @@ fn one(cut: Cut, servers: &[NatsServer; 3], (world, gateway): (&World, &Gateway)
 
 fn block(hook: &str, rules: &str, folder: &Path) -> Fallible<()> {
     let file = folder.join("rules");
-    let text = format!("table inet faults {{\n chain cut {{\n type filter hook {hook} priority 0; policy accept;\n {rules}\n }}\n}}");
+    let text = format!(
+        "table inet faults {{\n chain cut {{\n type filter hook {hook} priority 0; policy accept;\n {rules}\n }}\n}}"
+    );
     write_line(&file, &text)?;
     program("nft", &["-f", file.to_str().unwrap_or_default()]).map(drop)
 }
