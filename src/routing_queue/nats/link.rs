@@ -153,6 +153,7 @@ impl Link {
         let wanted = Wanted::of(settings);
         let mut mismatches = stream::mismatches(&config, &wanted);
         mismatches.extend(stream::payload(self.client.max_payload(), &wanted));
+        mismatches.sort_by_key(|mismatch| mismatch.weight);
         Ok(mismatches)
     }
 

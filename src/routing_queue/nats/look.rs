@@ -90,5 +90,6 @@ async fn of_stream(link: &Link, settings: &NatsSettings) -> Result<Option<Found>
     let wanted = Wanted::of(settings);
     let mut mismatches = stream::mismatches(&config, &wanted);
     mismatches.extend(stream::payload(link.server_info().max_payload, &wanted));
+    mismatches.sort_by_key(|mismatch| mismatch.weight);
     Ok(Some(Found { replicas: config.num_replicas.max(1), mismatches }))
 }

@@ -6,7 +6,7 @@
 //! stream. Tries run side by side, as many as `concurrency` says, over one connection; none waits for another.
 //!
 //! One try is bounded by `timeout`. Within it the message is published again where nobody said what became of it: the
-//! connection broke, the stream has no leader for the moment, no acknowledgement came in [`ACK_PATIENCE`]. That carries a
+//! connection broke, the stream has no leader for the moment, no acknowledgement came within five seconds. That carries a
 //! record over the election of a leader without a failure, and the stream recognizes it should it have it already. A try
 //! that ends without a word gives its connection up, so that the next one goes to another server.
 //!
@@ -183,8 +183,12 @@ impl Inner {
             return Err(words.join("; "));
         }
         for mismatch in mismatches {
-            let stream::Mismatch { found, mend, .. } = mismatch;
-            tracing::info!(routing_queue = %self.name, found, mend, "something to know about a stream");
+            let stream::Mismatch { weight, found, mend } = mismatch;
+            if weight == stream::Weight::Risk {
+                tracing::warn!(routing_queue = %self.name, found, mend, "some records are too large for a stream");
+            } else {
+                tracing::info!(routing_queue = %self.name, found, mend, "something to know about a stream");
+            }
         }
         Ok(Arc::new(link))
     }

@@ -62,10 +62,12 @@ pub fn to_make(settings: &NatsSettings) -> Option<Config> {
 }
 
 /// How much a mismatch matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
     /// Records could be lost after their acknowledgement, or are never taken: nothing is to be published.
     Refuse,
+    /// Some records are never taken; publishing goes on.
+    Risk,
     /// Something to know; publishing goes on.
     Tell,
 }
@@ -89,12 +91,16 @@ pub fn mismatches(stream: &Config, wanted: &Wanted) -> Vec<Mismatch> {
             .chain([keeping(stream), discarding(stream), window(stream, wanted)])
             .flatten()
             .collect();
-    found.sort_by_key(|mismatch| mismatch.weight == Weight::Tell);
+    found.sort_by_key(|mismatch| mismatch.weight);
     found
 }
 
 fn refuse(found: String, mend: impl Into<String>) -> Option<Mismatch> {
     Some(Mismatch { weight: Weight::Refuse, found, mend: mend.into() })
+}
+
+fn risk(found: String, mend: impl Into<String>) -> Option<Mismatch> {
+    Some(Mismatch { weight: Weight::Risk, found, mend: mend.into() })
 }
 
 fn tell(found: String, mend: impl Into<String>) -> Option<Mismatch> {
@@ -134,7 +140,7 @@ fn sized(stream: &Config, Wanted { largest_message_bytes, .. }: &Wanted) -> Opti
     let found = format!(
         "stream `{name}` takes messages of {most} bytes; a record may need {largest_message_bytes}, and is a dead letter then"
     );
-    tell(found, "raise the stream's `max_msg_size`, or lower `limits.max_body_bytes`")
+    risk(found, "raise the stream's `max_msg_size`, or lower `limits.max_body_bytes`")
 }
 
 /// The largest message that the server takes, against what a record may need.
@@ -145,7 +151,7 @@ pub fn payload(max_payload: usize, Wanted { largest_message_bytes, .. }: &Wanted
     let found = format!(
         "the server takes messages of {max_payload} bytes; a record may need {largest_message_bytes}, and is a dead letter then"
     );
-    tell(found, "raise the server's `max_payload`, or lower `limits.max_body_bytes`")
+    risk(found, "raise the server's `max_payload`, or lower `limits.max_body_bytes`")
 }
 
 fn copies(stream: &Config, Wanted { replicas, .. }: &Wanted) -> Option<Mismatch> {
@@ -228,12 +234,12 @@ mod tests {
 
     #[test]
     fn each_setting_that_does_not_fit_is_told() {
-        use Weight::{Refuse, Tell};
+        use Weight::{Refuse, Risk, Tell};
         let cases: [(Weight, &str, Config); 9] = [
             (Refuse, "acknowledges nothing", Config { no_ack: true, ..fitting() }),
             (Refuse, "is sealed", Config { sealed: true, ..fitting() }),
             (Refuse, "leaves out", Config { subjects: vec!["streamgate.*".into()], ..fitting() }),
-            (Tell, "takes messages of 1024 bytes", Config { max_message_size: 1_024, ..fitting() }),
+            (Risk, "takes messages of 1024 bytes", Config { max_message_size: 1_024, ..fitting() }),
             (Refuse, "kept in memory", Config { storage: StorageType::Memory, ..fitting() }),
             (Refuse, "has 1 replicas", Config { num_replicas: 1, ..fitting() }),
             (Refuse, "by interest", Config { retention: RetentionPolicy::Interest, ..fitting() }),
@@ -251,7 +257,7 @@ mod tests {
     fn a_server_s_own_limit_is_told() {
         assert_eq!(payload(1 << 20, &wanted()), None);
         let told = payload((1 << 20) - 1, &wanted()).unwrap();
-        assert!(told.weight == Weight::Tell && told.found.contains("1048575"), "{told:?}");
+        assert!(told.weight == Weight::Risk && told.found.contains("1048575"), "{told:?}");
     }
 
     #[test]

@@ -85,6 +85,10 @@ fn stream(settings: &NatsSettings, looked: &Look) -> Vec<Finding> {
     }
     let of = |Mismatch { weight, found, mend }: &Mismatch| match weight {
         Weight::Refuse => Finding::fault(check, found.clone(), WAITS, mend.clone()),
+        Weight::Risk => {
+            let consequence = "records that are larger become dead letters at once; all others are delivered";
+            Finding::warning(check, found.clone(), consequence, mend.clone())
+        }
         Weight::Tell => Finding::note(check, found.clone(), "it works; this is to be known").mend(mend.clone()),
     };
     found.mismatches.iter().map(of).collect()
