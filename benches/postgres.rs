@@ -6,7 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark reports, and stops where it cannot run")]
 
-#[path = "../tests/servers/postgres.rs"]
+#[path = "../tests/support/postgres.rs"]
 mod postgres;
 #[path = "rig/mod.rs"]
 mod rig;

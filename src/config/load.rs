@@ -299,8 +299,8 @@ fn digest(files: &[&SourceFile], checked: &Checked) -> [u8; 32] {
         part(file.name.as_bytes());
         part(file.text.as_bytes());
     }
-    for secret in checked.routing_queues.values().flat_map(|queue| &queue.secrets) {
-        part(secret.key());
+    for queue in checked.routing_queues.values() {
+        queue.kind.secret_parts(&mut part);
     }
     for (listener, identity) in checked.identities.named() {
         part(listener.as_bytes());

@@ -26,13 +26,15 @@ pub(super) enum SecretKind {
     Header,
     /// Says where a database is, and how to get in.
     Url,
+    /// Says who the gateway is.
+    Login,
 }
 
 impl SecretKind {
     /// What it is called in messages.
     const fn name(self) -> &'static str {
         match self {
-            Self::Signing | Self::Header => "secret",
+            Self::Signing | Self::Header | Self::Login => "secret",
             Self::PrivateKey => "private key",
             Self::Url => "URL",
         }
@@ -42,7 +44,7 @@ impl SecretKind {
     const fn where_from(self) -> &'static str {
         match self {
             Self::Signing => "create it with mode 0600, or set `create_secret = true`",
-            Self::PrivateKey | Self::Header | Self::Url => {
+            Self::PrivateKey | Self::Header | Self::Login | Self::Url => {
                 "check that the file is there and that the gateway's user may read it"
             }
         }

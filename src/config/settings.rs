@@ -1,7 +1,6 @@
 //! Checked settings: plain values that cannot be wrong any more. Defaults and their reasons are in
 //! `config/streamgate.toml`, which is compiled in.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -14,9 +13,13 @@ use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
 use super::identity::Identities;
+pub use super::routing_queue::{
+    BatchSettings, HttpSettings, NatsLogin, NatsServer, NatsSettings, NatsTls, NewStream, RoutingQueueKind,
+    RoutingQueueSettings, RoutingQueues,
+};
 use super::stored::Layers;
 use crate::domain::access::{OrganizationScope, Permission};
-use crate::domain::catalog::{Catalog, RateLimit, RoutingQueueName};
+use crate::domain::catalog::{Catalog, RateLimit};
 use crate::domain::ids::Guid;
 use crate::domain::time::Timestamp;
 
@@ -312,45 +315,6 @@ pub enum TokenAlgorithm {
     Rs256,
     /// ECDSA on P-256 with SHA-256.
     Es256,
-}
-
-/// The routing queues by name. The built-in `pull` is always there and not listed.
-pub type RoutingQueues = BTreeMap<RoutingQueueName, HttpRoutingQueueSettings>;
-
-/// A routing queue of kind `http`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpRoutingQueueSettings {
-    /// Where events are posted.
-    pub url: Url,
-    /// Signing secrets, newest first: one, or two during a rotation.
-    pub secrets: Vec<WebhookSecret>,
-    /// Networks that may be connected to although they are private or loopback.
-    pub allow_networks: Vec<IpNet>,
-    /// Most requests at once.
-    pub concurrency: NonZeroUsize,
-    /// How much one request may hold.
-    pub batch: BatchSettings,
-    /// One try takes at most this long.
-    pub timeout: Duration,
-}
-
-/// How much one request to a routing queue may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchSettings {
-    /// Most events; with one, requests hold a single event and not a batch.
-    pub max_events: NonZeroUsize,
-    /// Most bytes of a batch. An event that is larger by itself goes alone.
-    pub max_bytes: usize,
-}
-
-impl BatchSettings {
-    /// One event a request.
-    pub const SINGLE: Self = Self { max_events: NonZeroUsize::MIN, max_bytes: 1 << 20 };
-
-    /// Whether requests hold batches.
-    pub fn wanted(&self) -> bool {
-        self.max_events.get() > 1
-    }
 }
 
 /// A Standard Webhooks signing secret.

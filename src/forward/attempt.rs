@@ -13,7 +13,7 @@ use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::OrganizationId;
 use crate::domain::time::Timestamp;
 use crate::routing_queue::event::{self, NotEncodable};
-use crate::routing_queue::{Delivery, DeliveryError, RoutingQueue};
+use crate::routing_queue::{Delivery, DeliveryError, RoutingQueue, Taken};
 use crate::store::{Leased, Outcome, StoredRecord};
 
 /// What the forwarder remembers of a try under way.
@@ -38,6 +38,8 @@ pub struct Attempt {
 pub struct Ended {
     /// What the destination said.
     pub result: Result<(), Failure>,
+    /// Whether it said that it had it before.
+    pub known: bool,
     /// How long it took.
     pub seconds: f64,
 }
@@ -45,17 +47,18 @@ pub struct Ended {
 impl Ended {
     /// The record never left.
     pub fn damaged(fault: NotEncodable) -> Self {
-        Self { result: Err(fault.into()), seconds: 0.0 }
+        Self { result: Err(fault.into()), known: false, seconds: 0.0 }
     }
 
     /// The code of the try failed.
     pub const fn panicked() -> Self {
-        Self { result: Err(Failure::Panicked), seconds: 0.0 }
+        Self { result: Err(Failure::Panicked), known: false, seconds: 0.0 }
     }
 
     /// How it is counted.
     pub fn counted(&self) -> TryOutcome {
         match &self.result {
+            Ok(()) if self.known => TryOutcome::Known,
             Ok(()) => TryOutcome::Delivered,
             Err(Failure::Delivery(DeliveryError::Permanent { .. }) | Failure::Damaged(_)) => TryOutcome::Permanent,
             Err(
@@ -103,11 +106,11 @@ pub async fn deliver(
     let work_stream = effective.catalog.work_stream(&record.organization, &record.work_stream);
     match event::encode(&record, work_stream) {
         Ok(body) => {
-            let message = Delivery::event(record.receipt, body, &record.trace);
+            let message = Delivery::event(&record, body);
             let traceparent = traceparent.or_else(|| message.traceparent.clone());
             hand_over(client, Delivery { traceparent, ..message }, limit).await
         }
-        Err(damaged) => Ended { result: Err(damaged.into()), seconds: 0.0 },
+        Err(damaged) => Ended::damaged(damaged),
     }
 }
 
@@ -122,7 +125,8 @@ pub async fn hand_over(client: Arc<dyn RoutingQueue>, message: Delivery, limit: 
             destination_down: true,
         })),
     };
-    Ended { result, seconds: begun.elapsed().as_secs_f64() }
+    let known = matches!(result, Ok(Taken::Before));
+    Ended { result: result.map(|_| ()), known, seconds: begun.elapsed().as_secs_f64() }
 }
 
 /// What becomes of a record: delivered, tried again, or given up. A record is given up at once where another try would

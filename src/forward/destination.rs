@@ -10,20 +10,29 @@ use std::time::{Duration, Instant};
 use super::breaker::Breaker;
 use super::hand::Hand;
 use super::pace::Pace;
-use crate::config::settings::{HttpRoutingQueueSettings, RoutingQueues};
+use crate::config::settings::{RoutingQueueKind, RoutingQueueSettings, RoutingQueues};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::OrganizationId;
-use crate::routing_queue::RoutingQueue;
-use crate::routing_queue::http::{HttpRoutingQueue, SetupError};
+use crate::routing_queue::http::HttpRoutingQueue;
+use crate::routing_queue::nats::NatsRoutingQueue;
+use crate::routing_queue::{RoutingQueue, SetupError};
 
-/// Makes the client of a destination.
-pub type Connect = Arc<
-    dyn Fn(&RoutingQueueName, &HttpRoutingQueueSettings) -> Result<Arc<dyn RoutingQueue>, SetupError> + Send + Sync,
->;
+/// Makes the client of a destination, on the runtime that delivers.
+pub type Connect =
+    Arc<dyn Fn(&RoutingQueueName, &RoutingQueueSettings) -> Result<Arc<dyn RoutingQueue>, SetupError> + Send + Sync>;
 
-/// Clients that speak HTTP.
-pub fn over_http() -> Connect {
-    Arc::new(|name, settings| Ok(Arc::new(HttpRoutingQueue::new(name.clone(), settings)?)))
+/// Clients that reach their destinations over the network.
+pub fn over_the_network() -> Connect {
+    Arc::new(|name, settings| {
+        Ok(match &settings.kind {
+            RoutingQueueKind::Http(http) => Arc::new(HttpRoutingQueue::new(name.clone(), http, settings.timeout)?),
+            RoutingQueueKind::Nats(nats) => {
+                let queue = NatsRoutingQueue::new(name.clone(), (**nats).clone(), settings.timeout)?;
+                queue.begin();
+                Arc::new(queue)
+            }
+        })
+    })
 }
 
 /// A client that could not be made is tried again after this time; meanwhile its records wait.
@@ -32,7 +41,7 @@ const SETUP_PAUSE: Duration = Duration::from_secs(30);
 /// One destination.
 pub struct Destination {
     /// Its settings.
-    pub settings: HttpRoutingQueueSettings,
+    pub settings: RoutingQueueSettings,
     /// Whether it is left alone.
     pub breaker: Breaker,
     /// The organization that was served last, so that the next one follows.
@@ -68,7 +77,7 @@ impl Destination {
         self.hands.values().map(|hand| hand.messages(max_events)).sum()
     }
 
-    fn stands(&self, settings: &HttpRoutingQueueSettings, now: Instant) -> bool {
+    fn stands(&self, settings: &RoutingQueueSettings, now: Instant) -> bool {
         let retry_setup = matches!(self.client, Client::Failed { again } if again <= now);
         self.settings == *settings && !retry_setup
     }
@@ -140,6 +149,12 @@ impl Destinations {
         self.by_name.iter_mut()
     }
 
+    /// Ends the connections of all of them in order, after the last delivery.
+    pub async fn close(&self) {
+        let clients: Vec<_> = self.by_name.values().filter_map(|destination| destination.client().cloned()).collect();
+        futures_util::future::join_all(clients.iter().map(|client| client.close())).await;
+    }
+
     /// Whether a client that could not be made is to be tried again by now.
     pub fn setup_is_due(&self, now: Instant) -> bool {
         let due = |destination: &Destination| matches!(destination.client, Client::Failed { again } if again <= now);
@@ -159,7 +174,7 @@ mod tests {
     fn destinations(works: bool) -> Destinations {
         Destinations::new(Arc::new(move |name, settings| {
             crate::routing_queue::testing::install_tls_provider();
-            if works { over_http()(name, settings) } else { Err(SetupError::NoTlsProvider) }
+            if works { over_the_network()(name, settings) } else { Err(SetupError::NoTlsProvider) }
         }))
     }
 

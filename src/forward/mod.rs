@@ -68,7 +68,7 @@ impl Forwarder {
     /// A forwarder between this store and the destinations of the latest configuration.
     pub fn new(store: Arc<dyn Store>, effective: watch::Receiver<Arc<Effective>>, nudge: Nudge) -> Self {
         let (observer, clock) = (Arc::new(Unobserved), Clock::system());
-        Self { parts: Parts { store, effective, nudge, observer, clock, connect: destination::over_http() } }
+        Self { parts: Parts { store, effective, nudge, observer, clock, connect: destination::over_the_network() } }
     }
 
     /// Tells `observer` what happens.

@@ -12,6 +12,8 @@ use crate::store::StoredRecord;
 pub enum TryOutcome {
     /// The destination has the record.
     Delivered,
+    /// The destination has the record, and says that it had it before this try.
+    Known,
     /// Not now; it may be tried again.
     Temporary,
     /// The destination will never take it.
@@ -23,6 +25,7 @@ impl TryOutcome {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
+            Self::Known => "known",
             Self::Temporary => "temporary",
             Self::Permanent => "permanent",
         }

@@ -174,7 +174,7 @@ pub fn test_delivery(as_batch: bool) -> Result<Delivery, getrandom::Error> {
         "data": { "test": true, "message": "A test by `streamgate doctor`. It stands for no record; nothing has to be done." },
     });
     let (content, body) = if as_batch { (Content::Batch, serde_json::json!([event])) } else { (Content::Event, event) };
-    Ok(Delivery { id, content, body: body.to_string().into(), traceparent: None, client_tracking_id: None })
+    Ok(Delivery { id, content, body: body.to_string().into(), traceparent: None, client_tracking_id: None, lane: None })
 }
 
 #[cfg(test)]

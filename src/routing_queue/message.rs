@@ -13,8 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::event::{Encoder, NotEncodable};
 use crate::domain::catalog::Catalog;
-use crate::domain::ids::ReceiptId;
-use crate::store::{StoredRecord, TraceContext};
+use crate::store::{Lane, StoredRecord};
 
 /// One message, encoded, on its way.
 #[derive(Debug, Clone)]
@@ -29,6 +28,8 @@ pub struct Delivery {
     pub traceparent: Option<String>,
     /// `x-ms-client-tracking-id` to carry along; never with a batch.
     pub client_tracking_id: Option<String>,
+    /// Where the record belongs; nowhere for a test event, and a batch may hold several lanes.
+    pub lane: Option<Lane>,
 }
 
 /// What a body is.
@@ -41,14 +42,16 @@ pub enum Content {
 }
 
 impl Delivery {
-    /// The message of one event.
-    pub fn event(receipt: ReceiptId, body: Bytes, trace: &TraceContext) -> Self {
+    /// The message of one event, which is this record's.
+    pub fn event(record: &StoredRecord, body: Bytes) -> Self {
+        let StoredRecord { receipt, organization, work_stream, trace, route, .. } = record;
         Self {
             id: receipt.to_string(),
             content: Content::Event,
             body,
             traceparent: trace.traceparent.clone(),
             client_tracking_id: trace.client_tracking_id.clone(),
+            lane: Some(Lane { organization: *organization, work_stream: *work_stream, queue: route.queue.clone() }),
         }
     }
 }
@@ -117,6 +120,7 @@ impl BatchWriter {
             body: self.events.into(),
             traceparent: None,
             client_tracking_id: None,
+            lane: None,
         }
     }
 }

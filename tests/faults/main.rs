@@ -20,6 +20,12 @@ mod gateway;
 mod ledger;
 mod load;
 mod namespace;
+#[expect(dead_code, clippy::expect_used, reason = "shared with the black-box tests, which use the rest")]
+#[path = "../support/nats.rs"]
+mod nats;
+#[expect(dead_code, clippy::expect_used, clippy::panic, reason = "shared with the black-box tests, which use the rest")]
+#[path = "../it/nats/consumer.rs"]
+mod nats_consumer;
 mod oracle;
 mod receiver;
 #[expect(dead_code, reason = "shared with the black-box tests, which use the rest")]

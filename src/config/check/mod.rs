@@ -6,6 +6,7 @@
 
 mod credentials;
 mod database;
+mod nats;
 mod organization;
 mod process;
 mod routing_queue;
@@ -20,12 +21,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::routing_queue::Drafts;
+use self::routing_queue::{Around, Drafts};
 use super::identity::Identities;
 use super::keys;
 use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
-use super::secret;
 use super::settings::{
     CredentialSettings, DeliverySettings, Process, PublicHost, PublicScheme, RoutingQueues, SubscriptionSettings,
 };
@@ -70,7 +70,7 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     let (mut process, mut secret_files) = process_with_database(input);
     let delivery = process::delivery(&input.main);
     let subscriptions = routing_queue::subscriptions(&input.main);
-    let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
+    let drafts = routing_queue::routing_queues(&input.main, Around::of(&process, &delivery));
     let otlp = telemetry::otlp(&input.main, &process.data_dir);
     let surroundings = Surroundings {
         routing_queues: input.main_was_read.then(|| drafts.keys().cloned().collect()),
@@ -218,12 +218,10 @@ fn with_secrets(drafts: Drafts<'_>, input: &Input<'_>) -> (RoutingQueues, Vec<Pa
     let mut files = Vec::new();
     for (name, draft) in drafts {
         let Some(draft) = draft else { continue };
-        files.extend(draft.secrets.iter().filter_map(|source| source.place.file()));
+        files.extend(draft.files());
         let may_write = report.is_clean() && !input.overrides.read_only;
-        let secrets =
-            draft.secrets.iter().filter_map(|source| secret::read(source, input.outside.environment, may_write));
-        let secrets = secrets.collect();
-        routing_queues.insert(name, draft.with_secrets(secrets));
+        routing_queues
+            .extend(draft.with_secrets(input.outside.environment, may_write).map(|settings| (name, settings)));
     }
     (routing_queues, files)
 }

@@ -195,7 +195,7 @@ pub(super) fn rate_limit(table: &Table<'_>, default: RateLimit) -> RateLimit {
 
 /// The server underneath announces each of its threads at `info`, and each request that does not parse at `error`, which
 /// the door logs already: one line per request, and nobody fills a log with garbage.
-const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http=off";
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http=off,async_nats=off";
 
 fn log(main: &Table<'_>) -> LogSettings {
     let table = main.table("log", keys::LOG);

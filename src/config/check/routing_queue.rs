@@ -13,38 +13,85 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::Url;
 
+use super::nats;
 use crate::config::keys;
+use crate::config::load::Environment;
 use crate::config::raw::{Field, Table};
-use crate::config::secret::{SecretKind, SecretPlace, SecretSource};
-use crate::config::settings::{BatchSettings, HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret};
+use crate::config::secret::{self, SecretKind, SecretPlace, SecretSource};
+use crate::config::settings::{
+    BatchSettings, DeliverySettings, HttpSettings, Process, RoutingQueueKind, RoutingQueueSettings,
+    SubscriptionSettings,
+};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::excerpt;
 
 /// A routing queue that only lacks its secrets, which are read when everything else is known to be good.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
-    url: Url,
-    allow_networks: Vec<IpNet>,
+    kind: DraftKind<'a>,
     concurrency: NonZeroUsize,
     batch: BatchSettings,
     timeout: Duration,
-    /// Newest first.
-    pub(super) secrets: Vec<SecretSource<'a>>,
+}
+
+#[derive(Debug)]
+enum DraftKind<'a> {
+    Http {
+        url: Url,
+        allow_networks: Vec<IpNet>,
+        /// Newest first.
+        secrets: Vec<SecretSource<'a>>,
+    },
+    Nats(Box<nats::Draft<'a>>),
 }
 
 impl Draft<'_> {
-    /// The routing queue with these secrets.
-    pub(super) fn with_secrets(self, secrets: Vec<WebhookSecret>) -> HttpRoutingQueueSettings {
-        let Self { url, allow_networks, concurrency, batch, timeout, secrets: _ } = self;
-        HttpRoutingQueueSettings { url, secrets, allow_networks, concurrency, batch, timeout }
+    /// The files that hold secrets and certificates, to be looked at again.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        match &self.kind {
+            DraftKind::Http { secrets, .. } => secrets.iter().filter_map(|source| source.place.file()).collect(),
+            DraftKind::Nats(draft) => draft.files(),
+        }
+    }
+
+    /// The routing queue with its secrets. `may_write`: whether one that is missing may be made.
+    pub(super) fn with_secrets(self, environment: Environment<'_>, may_write: bool) -> Option<RoutingQueueSettings> {
+        let Self { kind, concurrency, batch, timeout } = self;
+        let kind = match kind {
+            DraftKind::Http { url, allow_networks, secrets } => {
+                let secrets = secrets.iter().filter_map(|source| secret::read(source, environment, may_write));
+                RoutingQueueKind::Http(HttpSettings { url, secrets: secrets.collect(), allow_networks })
+            }
+            DraftKind::Nats(draft) => RoutingQueueKind::Nats(Box::new(draft.with_secrets(environment)?)),
+        };
+        Some(RoutingQueueSettings { kind, concurrency, batch, timeout })
     }
 }
 
 /// The routing queues by name: all that are named, also those with a fault, so that naming one is no second fault.
 pub(super) type Drafts<'a> = BTreeMap<RoutingQueueName, Option<Draft<'a>>>;
 
+/// What else of the configuration a routing queue is checked against.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'p> {
+    /// Where relative paths of secrets begin.
+    pub(super) data_dir: &'p Path,
+    /// The largest body of a request.
+    pub(super) max_body_bytes: usize,
+    /// The longest pause between two tries.
+    pub(super) longest_pause: Duration,
+}
+
+impl<'p> Around<'p> {
+    /// What these settings say.
+    pub(super) fn of(process: &'p Process, delivery: &DeliverySettings) -> Self {
+        let Process { data_dir, limits, .. } = process;
+        Self { data_dir, max_body_bytes: limits.max_body_bytes, longest_pause: delivery.longest_pause }
+    }
+}
+
 /// Checks every `[routing_queues.NAME]`.
-pub(super) fn routing_queues<'a>(main: &Table<'a>, data_dir: &Path) -> Drafts<'a> {
+pub(super) fn routing_queues<'a>(main: &Table<'a>, around: Around<'_>) -> Drafts<'a> {
     let mut drafts = Drafts::new();
     for (name, table) in main.named_tables("routing_queues", keys::ROUTING_QUEUE) {
         if name.value == RoutingQueueName::pull().as_str() {
@@ -55,28 +102,55 @@ pub(super) fn routing_queues<'a>(main: &Table<'a>, data_dir: &Path) -> Drafts<'a
             let message = format!("`{}` is not a name for a routing queue", excerpt(name.value));
             name.at.hinted(message, "use 1 to 64 lower-case letters, digits, hyphens and underscores");
         }
-        drafts.insert(RoutingQueueName::new(name.value), routing_queue(&table, data_dir));
+        drafts.insert(RoutingQueueName::new(name.value), routing_queue(&table, around));
     }
     drafts
 }
 
-fn routing_queue<'a>(table: &Table<'a>, data_dir: &Path) -> Option<Draft<'a>> {
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Http,
+    Nats,
+}
+
+fn routing_queue<'a>(table: &Table<'a>, around: Around<'_>) -> Option<Draft<'a>> {
     table.require("kind");
-    table.choice("kind", &[("http", ())]);
+    let known = table.choice("kind", &[("http", Kind::Http), ("nats", Kind::Nats)]);
+    // A kind that is wrong is one fault; what it lacks would be another for each key.
+    let kind = match known {
+        Some(kind) => kind,
+        None if table.has("servers") => return None,
+        None => Kind::Http,
+    };
+    match kind {
+        Kind::Http => only_of(table, keys::ONLY_NATS, "nats"),
+        Kind::Nats => only_of(table, keys::ONLY_HTTP, "http"),
+    }
+    let default_timeout = Duration::from_secs(15);
+    let timeout = table.duration("timeout_seconds", Duration::from_secs(1), 0.01..=300.0).unwrap_or(default_timeout);
+    let (kind, batch, default_concurrency) = match kind {
+        Kind::Http => (http(table, around.data_dir)?, batch(table), 16),
+        Kind::Nats => {
+            let draft = nats::draft(table, around, timeout)?;
+            (DraftKind::Nats(Box::new(draft)), BatchSettings::SINGLE, 256)
+        }
+    };
+    let concurrency = table.integer("concurrency", 1..=1_024).and_then(NonZeroUsize::new);
+    Some(Draft { kind, concurrency: concurrency.or_else(|| NonZeroUsize::new(default_concurrency))?, batch, timeout })
+}
+
+/// Keys of the other kind are faults: they would do nothing.
+fn only_of(table: &Table<'_>, others: &[&str], kind: &str) {
+    for key in others.iter().filter(|key| table.has(key)) {
+        table.place_of(key).fault(format!("`{key}` is for routing queues of kind `{kind}`"));
+    }
+}
+
+fn http<'a>(table: &Table<'a>, data_dir: &Path) -> Option<DraftKind<'a>> {
     let allow_networks = allow_networks(table);
     let url = url(table, &allow_networks);
-    let concurrency = table.integer("concurrency", 1..=1_024).and_then(NonZeroUsize::new);
-    let batch = batch(table);
-    let timeout = table.duration("timeout_seconds", Duration::from_secs(1), 0.01..=300.0);
     let secrets = secrets(table, data_dir);
-    Some(Draft {
-        url: url?,
-        allow_networks,
-        concurrency: concurrency.or(NonZeroUsize::new(16))?,
-        batch,
-        timeout: timeout.unwrap_or(Duration::from_secs(15)),
-        secrets,
-    })
+    Some(DraftKind::Http { url: url?, allow_networks, secrets })
 }
 
 fn batch(table: &Table<'_>) -> BatchSettings {

@@ -105,7 +105,8 @@ fn of_routing_queues() {
         (url("https://example.com/").replace("\"SECRET\"", "\"OTHER\""), 3, "`OTHER` is not set"),
         (url("https://example.com/").replace("\"SECRET\"", "\"\""), 3, "`secret_env` is empty"),
         (url("https://example.com/").replace("secret_env = \"SECRET\"", ""), 1, "is missing"),
-        (url("https://example.com/").replace("\"http\"", "\"nats\""), 2, "`kind` cannot be `nats`"),
+        (url("https://example.com/").replace("\"http\"", "\"amqp\""), 2, "`kind` cannot be `amqp`"),
+        (queue("url = \"https://example.com/\"\nstream = \"S\""), 5, "`stream` is for routing queues of kind `nats`"),
         (url("https://example.com/").replace("kind = \"http\"", ""), 1, "`kind` is missing"),
         (url("https://example.com/").replace("queues.a", "queues.pull"), 1, "`pull` is built in"),
         (url("https://example.com/").replace("queues.a", "queues.'Á b'"), 1, "not a name for a routing queue"),
@@ -327,6 +328,64 @@ fn of_files_and_folders() {
 }
 
 #[test]
+fn of_routing_queues_of_kind_nats() {
+    let queue = |lines: &str| format!("[routing_queues.a]\nkind = \"nats\"\nstream = \"S\"\n{lines}");
+    let with = |lines: &str| queue(&format!("servers = [\"nats://127.0.0.1\"]\n{lines}"));
+    let at = |server: &str| queue(&format!("servers = [\"{server}\"]"));
+    let cases = [
+        (queue(""), 1, "`servers` is missing in [routing_queues.…]"),
+        (queue("servers = []"), 4, "`servers` is empty"),
+        (with("").replace("stream = \"S\"", ""), 1, "`stream` is missing"),
+        (with("").replace("\"S\"", "\"S.*\""), 3, "is not a name for a stream"),
+        (with("").replace("\"S\"", "\"\""), 3, "is not a name for a stream"),
+        (at("nats.example.com"), 4, "is not a URL"),
+        (at("https://nats.example.com"), 4, "tls://… or nats://…, not https"),
+        (at("tls://user:word@nats.example.com"), 4, "a user name, a password or a token"),
+        (at("tls://token@nats.example.com"), 4, "a user name, a password or a token"),
+        (at("tls://nats.example.com/a"), 4, "nothing behind it"),
+        (at("nats://10.1.2.3"), 4, "in the clear"),
+        (at("nats://nats.example.com:4222"), 4, "in the clear"),
+        (queue("servers = [\"tls://a.example.com\", \"nats://127.0.0.1\"]"), 4, "some are not"),
+        (with("subject = \"a.{org}\""), 5, "`subject`: `a.{org}` has a token"),
+        (with("subject = \"a.>\""), 5, "has a token `>`"),
+        (with("subject = \"$JS.a\""), 5, "has a token `$JS`"),
+        (with("replicas = 0"), 5, "`replicas` must be between"),
+        (with("url = \"https://example.com/\""), 5, "`url` is for routing queues of kind `http`"),
+        (with("batch_max_events = 2"), 5, "`batch_max_events` is for routing queues of kind `http`"),
+        (with("new_stream_retention = \"workqueue\""), 5, "does nothing"),
+        (with("create_stream = true\nnew_stream_retention = \"interest\""), 6, "cannot be `interest`"),
+        (with("monitoring_url = \"ftp://127.0.0.1/\""), 5, "must be http or https"),
+        (with("monitoring_url = \"http://a:b@127.0.0.1/\""), 5, "leave it out"),
+        (with("user = \"u\""), 5, "`user` has no password"),
+        (with("password_env = \"SECRET\""), 1, "`user` is missing"),
+        (with("token_env = \"OTHER\""), 5, "`OTHER` is not set"),
+        (with("token_file = \"none\""), 5, "cannot be read"),
+        (with("token_env = \"SECRET\"\nnkey_seed_env = \"SECRET\""), 6, "there is a token too"),
+        (with("nkey_seed_env = \"SECRET\""), 5, "not the seed of a user's NKey"),
+        (with("credentials_env = \"SECRET\""), 5, "are not NATS credentials"),
+        (with("tls_authorities_file = \"none.pem\""), 5, "cannot be read"),
+        (with("tls_authorities_file = \"streamgate.toml\""), 5, "holds no certificates of authorities"),
+        (with("tls_certificate_file = \"none.pem\""), 5, "without its private key"),
+        (with("tls_private_key_env = \"SECRET\""), 1, "without its certificate"),
+    ];
+    let cases: Vec<_> = cases.iter().map(|(text, line, part)| (text.as_str(), *line, *part)).collect();
+    each_has_one_fault("streamgate.toml", &cases, with_main);
+
+    for good in [
+        with(""),
+        at("nats://[::1]:4222"),
+        at("tls://nats.example.com"),
+        queue("servers = [\"nats://10.1.2.3\"]\nallow_clear_text = true"),
+        with("user = \"u\"\npassword_env = \"SECRET\""),
+    ] {
+        assert_eq!(with_main(&good).faults(), [] as [&str; 0], "{good}");
+    }
+    let files = with_main(&with("token_env = \"SECRET\""));
+    let config = files.load().expect("no fault");
+    assert!(!format!("{:?}", config.effective.routing_queues).contains("whsec_"), "a secret is never shown");
+}
+
+#[test]
 fn of_secret_files() {
     use std::os::unix::fs::PermissionsExt as _;
     let queue = "[routing_queues.a]\nkind = \"http\"\nurl = \"https://example.com/\"\nsecret_file = \"a.secret\"\n";
@@ -344,7 +403,8 @@ fn of_secret_files() {
     assert!(!files.path("data").exists(), "whoever only looks creates nothing");
 
     let secrets = |config: Config| -> Vec<_> {
-        config.effective.routing_queues.values().flat_map(|queue| queue.secrets.clone()).collect()
+        let queues = config.effective.routing_queues.values().filter_map(|queue| queue.http());
+        queues.flat_map(|queue| queue.secrets.clone()).collect()
     };
     let created = secrets(files.load().expect("created"));
     assert_eq!(created, secrets(files.load().expect("found")), "made once");
@@ -373,6 +433,7 @@ fn a_previous_secret_that_others_can_read_is_a_warning() {
     std::fs::create_dir(files.path("data")).expect("made");
     files.write("data/old.secret", &format!("whsec_{}", "QkJC".repeat(8)));
     let config = files.load().expect("no fault");
-    assert_eq!(config.effective.routing_queues.values().next().map(|queue| queue.secrets.len()), Some(2));
+    let queue = config.effective.routing_queues.values().find_map(|queue| queue.http());
+    assert_eq!(queue.map(|queue| queue.secrets.len()), Some(2));
     assert!(files.short(&config.warnings[0]).starts_with("streamgate.toml:5: others may read"));
 }

@@ -27,7 +27,8 @@ fn with_everything(text: &str) -> String {
 /// What a configuration means, all of it, as text.
 fn meaning(main: &str, organization: &str) -> String {
     let files = Files::new(main, &[("contoso.toml", organization)]);
-    for name in ["", "admin-"] {
+    files.write_pair("tls/nats-authorities.pem", "tls/nats-authorities-key.pem");
+    for name in ["", "admin-", "nats-"] {
         files.write_pair(&format!("tls/{name}certificate.pem"), &format!("tls/{name}private-key.pem"));
     }
     let overrides = Overrides { read_only: true, ..Overrides::default() };
@@ -147,8 +148,13 @@ fn everything_in_the_files_is_accepted_when_spelled_out() {
     let main = main.replace("\nprevious_secret_file = \"listener.previous-secret\"", "");
     let main = main.replace("\nvalue_file = \"otlp.token\"", "").replace("OTLP_TOKEN", "SECRET");
     let main = main.replace("LISTENER_PREVIOUS_SECRET", "SECRET");
+    // One way to log in to NATS.
+    let main = main.replace("\npassword_file = \"nats.password\"", "").replace("NATS_PASSWORD", "SECRET");
+    let others = |line: &&str| !["token_", "nkey_seed_", "credentials_"].iter().any(|key| line.starts_with(key));
+    let main = main.lines().filter(others).collect::<Vec<_>>().join("\n");
+    let main = main.replace("\ntls_private_key_env = \"NATS_PRIVATE_KEY\"", "");
     let meant = meaning(&main, &with_everything(EXAMPLE_ORGANIZATION));
-    for part in ["contoso-flows", "contoso-entra", "-public.gateway.example.com", "Rs256"] {
+    for part in ["contoso-flows", "contoso-entra", "-public.gateway.example.com", "Rs256", "nats-3.example.com"] {
         assert!(meant.contains(part), "{part}");
     }
 }

@@ -34,6 +34,8 @@ use crate::store::{Outcome, Settled, Store, StoreError};
 const TICK: Duration = Duration::from_secs(1);
 /// Nudges are heeded at most this often, so that a flood of single records is leased by the page, too.
 const NUDGE_PAUSE: Duration = Duration::from_millis(2);
+/// How long a stop lets destinations end their connections.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// How long a stop tries to tell the store what became of the tries.
 const SETTLE_GRACE: Duration = Duration::from_secs(3);
 
@@ -165,6 +167,9 @@ impl Dispatcher {
         let ended = tokio::time::timeout(grace, self.finish()).await.is_ok();
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.take_in(ended);
+        }
+        if tokio::time::timeout(CLOSE_GRACE, self.destinations.close()).await.is_err() {
+            tracing::debug!("connections to destinations were not ended in time; they are dropped");
         }
         // A batch that was refused meanwhile has left its halves.
         self.give_back_all();

@@ -108,7 +108,7 @@ impl Dispatcher {
         let Some(leased) = records.pop() else { return (None, records, damaged) };
         match self.encoder.write(&leased.record, &self.effective.catalog, &mut event) {
             Ok(()) => {
-                let message = Delivery::event(leased.record.receipt, event.into(), &leased.record.trace);
+                let message = Delivery::event(&leased.record, event.into());
                 records.push(leased);
                 (Some(message), records, damaged)
             }

@@ -34,8 +34,8 @@ use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 
 use super::outbound::{AddressPolicy, AddressRefused};
 use super::signature::Signer;
-use super::{Content, Delivery, DeliveryError, RoutingQueue, event, retry_after};
-use crate::config::settings::{HttpRoutingQueueSettings, WebhookSecret};
+use super::{Content, Delivery, DeliveryError, RoutingQueue, SetupError, Taken, event, retry_after};
+use crate::config::settings::{HttpSettings, WebhookSecret};
 use crate::domain::catalog::RoutingQueueName;
 use crate::domain::ids::excerpt;
 use crate::domain::time::Timestamp;
@@ -79,17 +79,6 @@ pub struct HttpRoutingQueue {
     may_be_idle: AtomicUsize,
 }
 
-/// Why a destination could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// `main` installs the TLS provider before anything else; without it the client could not be made.
-    #[error("no TLS provider is installed")]
-    NoTlsProvider,
-    /// The HTTP client could not be made.
-    #[error("the HTTP client could not be set up")]
-    Client(#[source] reqwest::Error),
-}
-
 impl DeliveryClient {
     /// A client for public addresses and these networks. Nothing is connected yet.
     ///
@@ -119,12 +108,12 @@ impl DeliveryClient {
 }
 
 impl HttpRoutingQueue {
-    /// Sets the destination up, with a client of its own.
+    /// Sets the destination up, with a client of its own. One try takes at most `timeout`.
     ///
     /// # Errors
     /// As [`DeliveryClient::new`].
-    pub fn new(name: RoutingQueueName, settings: &HttpRoutingQueueSettings) -> Result<Self, SetupError> {
-        let through = DeliveryClient::new(&settings.allow_networks, settings.timeout)?;
+    pub fn new(name: RoutingQueueName, settings: &HttpSettings, timeout: Duration) -> Result<Self, SetupError> {
+        let through = DeliveryClient::new(&settings.allow_networks, timeout)?;
         let (url, signer) = (settings.url.clone(), Signer::new(&settings.secrets));
         let (media_type, may_be_idle) = (event::MEDIA_TYPE, AtomicUsize::new(0));
         Ok(Self { name, url, signer, through, media_type, may_be_idle })
@@ -141,7 +130,7 @@ impl HttpRoutingQueue {
         &self.name
     }
 
-    async fn try_once(&self, message: Delivery) -> Result<(), DeliveryError> {
+    async fn try_once(&self, message: Delivery) -> Result<Taken, DeliveryError> {
         self.through.policy.check_url(&self.url).map_err(|refused| down(refused.to_string(), None))?;
         let answer = match tokio::time::timeout(self.through.timeout, self.send(&message)).await {
             Ok(sent) => sent.map_err(|fault| down(self.reason(fault), None))?,
@@ -198,10 +187,10 @@ impl HttpRoutingQueue {
     }
 
     /// What the answer's head means; see the table at the top of this file.
-    fn verdict(&self, answer: &Response) -> Result<(), DeliveryError> {
+    fn verdict(&self, answer: &Response) -> Result<Taken, DeliveryError> {
         let status = answer.status();
         if status.is_success() {
-            return Ok(());
+            return Ok(Taken::Now);
         }
         let reason = format!("the destination answered {status}");
         Err(match status.as_u16() {
@@ -250,7 +239,7 @@ impl HttpRoutingQueue {
 }
 
 impl RoutingQueue for HttpRoutingQueue {
-    fn deliver(&self, message: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>> {
+    fn deliver(&self, message: Delivery) -> BoxFuture<'_, Result<Taken, DeliveryError>> {
         Box::pin(self.try_once(message))
     }
 }

@@ -4,17 +4,22 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
+use crate::config::settings::{RoutingQueueKind, RoutingQueueSettings};
 use crate::routing_queue::signature::SignedHeaders;
 use crate::routing_queue::testing::fault_server::{Fault, FaultServer, OK};
 use crate::routing_queue::testing::{install_tls_provider, samples};
 
-fn queue_with(settings: &HttpRoutingQueueSettings) -> HttpRoutingQueue {
+fn queue_with(settings: &RoutingQueueSettings) -> HttpRoutingQueue {
     install_tls_provider();
-    HttpRoutingQueue::new(RoutingQueueName::new("hook"), settings).unwrap()
+    HttpRoutingQueue::new(RoutingQueueName::new("hook"), http(settings), settings.timeout).unwrap()
 }
 
 fn queue_at(url: &str) -> HttpRoutingQueue {
     queue_with(&samples::http_settings(url))
+}
+
+fn http(settings: &RoutingQueueSettings) -> &HttpSettings {
+    settings.http().unwrap()
 }
 
 fn delivery() -> Delivery {
@@ -24,6 +29,7 @@ fn delivery() -> Delivery {
         body: bytes::Bytes::from_static(b"{\"specversion\":\"1.0\"}"),
         traceparent: None,
         client_tracking_id: None,
+        lane: None,
     }
 }
 
@@ -37,20 +43,20 @@ fn url_of(server: &MockServer) -> String {
     format!("{}/events", server.uri())
 }
 
-async fn verdict_on(answer: ResponseTemplate) -> Result<(), DeliveryError> {
+async fn verdict_on(answer: ResponseTemplate) -> Result<Taken, DeliveryError> {
     let server = server_answering(answer).await;
     queue_at(&url_of(&server)).deliver(delivery()).await
 }
 
 /// The verdict on a destination that breaks the rules; a bound here is a hang in the code.
-async fn verdict_on_fault(fault: Fault) -> Result<(), DeliveryError> {
+async fn verdict_on_fault(fault: Fault) -> Result<Taken, DeliveryError> {
     let server = FaultServer::start(fault).await;
     let queue = queue_at(&server.url);
     tokio::time::timeout(Duration::from_secs(30), queue.deliver(delivery())).await.unwrap()
 }
 
 #[track_caller]
-fn assert_down(verdict: Result<(), DeliveryError>, in_reason: &str) {
+fn assert_down(verdict: Result<Taken, DeliveryError>, in_reason: &str) {
     match verdict {
         Err(DeliveryError::Temporary { reason, destination_down: true, retry_after: None }) => {
             assert!(reason.contains(in_reason), "{reason}");
@@ -125,7 +131,8 @@ async fn the_signature_verifies_with_either_secret() {
     let next = WebhookSecret::parse("whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0").unwrap();
     let old = WebhookSecret::parse(samples::SECRET).unwrap();
     let mut settings = samples::http_settings(&url_of(&server));
-    settings.secrets = vec![next.clone(), old.clone()];
+    let RoutingQueueKind::Http(http) = &mut settings.kind else { panic!() };
+    http.secrets = vec![next.clone(), old.clone()];
     queue_with(&settings).deliver(delivery()).await.unwrap();
     let requests = server.received_requests().await.unwrap();
     let signed = SignedHeaders {
@@ -206,7 +213,8 @@ async fn refused_addresses_are_not_connected_to() {
     let port = server.address().port();
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1"] {
         let mut settings = samples::http_settings(&format!("http://{host}:{port}/events"));
-        settings.allow_networks = Vec::new();
+        let RoutingQueueKind::Http(http) = &mut settings.kind else { panic!() };
+        http.allow_networks = Vec::new();
         let verdict = queue_with(&settings).deliver(delivery()).await;
         assert_down(verdict, "`allow_networks`");
     }
@@ -258,14 +266,14 @@ async fn hostile_heads_are_bounded() {
 #[tokio::test]
 async fn once_a_2xx_is_in_its_body_changes_nothing() {
     let endless = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-    assert_eq!(verdict_on_fault(Fault::SayAndDrip(endless.clone())).await, Ok(()));
-    assert_eq!(verdict_on_fault(Fault::SayAndHang(endless)).await, Ok(()));
+    assert_eq!(verdict_on_fault(Fault::SayAndDrip(endless.clone())).await, Ok(Taken::Now));
+    assert_eq!(verdict_on_fault(Fault::SayAndHang(endless)).await, Ok(Taken::Now));
     let too_short = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc".to_vec();
-    assert_eq!(verdict_on_fault(Fault::SayAndClose(too_short)).await, Ok(()));
+    assert_eq!(verdict_on_fault(Fault::SayAndClose(too_short)).await, Ok(Taken::Now));
     let huge = b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n".to_vec();
-    assert_eq!(verdict_on_fault(Fault::SayAndDrip(huge)).await, Ok(()));
+    assert_eq!(verdict_on_fault(Fault::SayAndDrip(huge)).await, Ok(Taken::Now));
     let zipped = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc".to_vec();
-    assert_eq!(verdict_on_fault(Fault::SayAndClose(zipped)).await, Ok(()));
+    assert_eq!(verdict_on_fault(Fault::SayAndClose(zipped)).await, Ok(Taken::Now));
 }
 
 #[tokio::test]
@@ -280,7 +288,7 @@ async fn no_more_than_64_kib_of_a_body_are_read() {
     }
     // One that never ends is given up by its size, too.
     let endless = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'x'; 65_536]].concat();
-    assert_eq!(verdict_on_fault(Fault::Repeat(endless)).await, Ok(()));
+    assert_eq!(verdict_on_fault(Fault::Repeat(endless)).await, Ok(Taken::Now));
 }
 
 #[tokio::test]
@@ -316,7 +324,8 @@ async fn connections_are_used_again() {
 async fn proxies_in_the_environment_are_ignored() {
     const TARGET: &str = "STREAMGATE_TEST_PROXY_TARGET";
     if let Ok(url) = std::env::var(TARGET) {
-        return queue_at(&url).deliver(delivery()).await.unwrap();
+        queue_at(&url).deliver(delivery()).await.unwrap();
+        return;
     }
     let proxy = server_answering(ResponseTemplate::new(200)).await;
     let target = server_answering(ResponseTemplate::new(200)).await;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::config::settings::{
-    BatchSettings, DeliverySettings, Effective, HttpRoutingQueueSettings, SubscriptionSettings, WebhookSecret,
+    BatchSettings, DeliverySettings, Effective, HttpSettings, RoutingQueueKind, RoutingQueueSettings,
+    SubscriptionSettings, WebhookSecret,
 };
 use crate::domain::catalog::{
     Catalog, DistributionMode, Organization, Queue, Queues, RateLimit, RoutingQueueName, State, StreamSource,
@@ -112,11 +113,13 @@ pub(crate) fn lane_of(record: &StoredRecord) -> Lane {
 }
 
 /// A destination on loopback with short times.
-pub(crate) fn http_settings(url: &str) -> HttpRoutingQueueSettings {
-    HttpRoutingQueueSettings {
-        url: url.parse::<Url>().unwrap(),
-        secrets: vec![WebhookSecret::parse(SECRET).unwrap()],
-        allow_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+pub(crate) fn http_settings(url: &str) -> RoutingQueueSettings {
+    RoutingQueueSettings {
+        kind: RoutingQueueKind::Http(HttpSettings {
+            url: url.parse::<Url>().unwrap(),
+            secrets: vec![WebhookSecret::parse(SECRET).unwrap()],
+            allow_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        }),
         concurrency: NonZeroUsize::new(4).unwrap(),
         batch: BatchSettings::SINGLE,
         timeout: Duration::from_millis(400),
@@ -148,7 +151,7 @@ pub(crate) fn subscription_settings() -> SubscriptionSettings {
 /// These organizations and these destinations.
 pub(crate) fn effective(
     organizations: Vec<Organization>,
-    destinations: Vec<(&str, HttpRoutingQueueSettings)>,
+    destinations: Vec<(&str, RoutingQueueSettings)>,
 ) -> Effective {
     let named = destinations.into_iter().map(|(name, settings)| (RoutingQueueName::new(name), settings));
     Effective {

@@ -423,7 +423,7 @@ impl Teller {
     fn take_in(&mut self, ended: Result<(Id, Try), JoinError>) {
         let (id, made) = match ended {
             Ok((id, made)) => (id, made),
-            Err(fault) => (fault.id(), Try::Made(Ended { result: Err(Failure::Panicked), seconds: 0.0 })),
+            Err(fault) => (fault.id(), Try::Made(Ended::panicked())),
         };
         let Some(UnderWay { subscription, notice, probe }) = self.under_way.remove(&id) else { return };
         let now = self.parts.clock.now();

@@ -10,6 +10,7 @@ mod kill;
 mod link;
 mod order;
 mod outage;
+mod partition;
 mod power;
 mod pressure;
 mod stop;
@@ -32,6 +33,7 @@ pub(crate) const ALL: &[&[Scenario]] = &[
     destination::ALL,
     hostile::ALL,
     outage::ALL,
+    partition::ALL,
     tenants::ALL,
     pressure::ALL,
     stop::ALL,

@@ -1,6 +1,7 @@
 //! `streamgate doctor`, as an operator runs it: the real binary over sound and broken machines and configurations.
 
 mod destinations;
+mod nats;
 mod surroundings;
 
 use std::collections::BTreeSet;

@@ -5,7 +5,9 @@ pub(crate) mod described;
 pub(crate) mod gateway;
 #[path = "../../support/issuer.rs"]
 pub(crate) mod issuer;
-#[path = "../../servers/postgres.rs"]
+#[path = "../../support/nats.rs"]
+pub(crate) mod nats;
+#[path = "../../support/postgres.rs"]
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use crate::cli::doctor::finding::{Check, Finding, list_in_words};
-use crate::config::settings::{HttpRoutingQueueSettings, RoutingQueues, SubscriptionSettings};
+use crate::config::settings::{
+    HttpSettings, NatsLogin, NatsSettings, RoutingQueueKind, RoutingQueues, SubscriptionSettings,
+};
 
 /// Where clouds keep their machines' credentials, for whoever asks from inside.
 const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
@@ -16,13 +18,16 @@ pub(super) fn routing_queues(queues: &RoutingQueues) -> Vec<Finding> {
         return vec![Finding::ok(Check::RoutingQueues, "only `pull`, which is built in")];
     }
     let judged = queues.iter().flat_map(|(name, settings)| {
-        let findings = routing_queue(settings);
+        let findings = match &settings.kind {
+            RoutingQueueKind::Http(http) => self::http(http),
+            RoutingQueueKind::Nats(nats) => vec![self::nats(nats)],
+        };
         findings.into_iter().map(move |finding| finding.about(name.as_str()))
     });
     judged.collect()
 }
 
-fn routing_queue(settings: &HttpRoutingQueueSettings) -> Vec<Finding> {
+fn http(settings: &HttpSettings) -> Vec<Finding> {
     let check = Check::RoutingQueues;
     let mut findings = Vec::new();
     if settings.url.scheme() == "http" && !is_this_machine(settings) {
@@ -43,8 +48,29 @@ fn routing_queue(settings: &HttpRoutingQueueSettings) -> Vec<Finding> {
     findings
 }
 
-fn is_this_machine(settings: &HttpRoutingQueueSettings) -> bool {
-    let host = settings.url.host_str().unwrap_or_default();
+fn is_this_machine(settings: &HttpSettings) -> bool {
+    is_loopback(settings.url.host_str().unwrap_or_default())
+}
+
+fn nats(settings: &NatsSettings) -> Finding {
+    let check = Check::RoutingQueues;
+    let in_the_clear = settings.servers.iter().find(|server| !server.tls && !is_loopback(&server.host));
+    match (in_the_clear, &settings.login) {
+        (Some(server), _) => {
+            let consequence =
+                "record details, and the secret of a password or a token, can be read and changed on the way";
+            Finding::warning(check, format!("publishes to {server} in the clear"), consequence, "use tls://")
+        }
+        (None, NatsLogin::Nothing) if settings.tls.identity.is_none() => {
+            let consequence = "where the servers let anybody in, anybody can read and remove what is in the stream";
+            Finding::note(check, "logs in to NATS as nobody", consequence)
+                .mend("give the gateway a user of its own that may publish only")
+        }
+        (None, _) => Finding::ok(check, "identifies itself, and protected on the way"),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
 }

@@ -4,6 +4,7 @@
 //! Addresses are judged by the policy that deliveries have, certificates by the verifier that they use, and the test event
 //! is delivered by what delivers. The callbacks of subscribers are not contacted: they are others' machines.
 
+mod nats;
 mod test_event;
 mod tls;
 
@@ -18,7 +19,7 @@ use tokio::net::TcpStream;
 use self::tls::Handshake;
 use super::finding::{Check, Finding, Group, Severity, list_in_words};
 use super::{Scene, Tell, certificate, without_configuration};
-use crate::config::settings::{HttpRoutingQueueSettings, RoutingQueues};
+use crate::config::settings::{HttpSettings, RoutingQueueKind, RoutingQueues};
 use crate::domain::catalog::{Catalog, Organization, RoutingQueueName};
 use crate::domain::time::Timestamp;
 use crate::routing_queue::outbound::AddressPolicy;
@@ -79,8 +80,11 @@ async fn look_at(scene: &Scene, queues: &RoutingQueues, tell: &Tell) {
     let looks = queues.iter().map(|(name, settings)| async move {
         let is_used = used.contains(name);
         let about = |finding: Finding| if is_used { finding } else { unused(finding) }.about(name.as_str());
-        let facts = gather(settings).await;
-        tell.all(judge(&facts, &settings.url, Timestamp::now()).into_iter().map(about));
+        let findings = match &settings.kind {
+            RoutingQueueKind::Http(http) => judge(&gather(http).await, &http.url, Timestamp::now()),
+            RoutingQueueKind::Nats(nats) => self::nats::examine(name, nats).await,
+        };
+        tell.all(findings.into_iter().map(about));
         let answer = match scene.args.send_test_event {
             true if unmade.contains(name) => test_event::without_secret(),
             true => test_event::deliver(name, settings).await,
@@ -110,7 +114,7 @@ fn unused(finding: Finding) -> Finding {
     Finding { severity: Severity::Note, consequence: Some(consequence), ..finding }
 }
 
-async fn gather(settings: &HttpRoutingQueueSettings) -> Facts {
+async fn gather(settings: &HttpSettings) -> Facts {
     let policy = AddressPolicy::new(&settings.allow_networks);
     let resolved = resolve(&settings.url).await;
     let all = resolved.as_deref().unwrap_or_default();

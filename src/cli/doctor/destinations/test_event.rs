@@ -3,18 +3,22 @@
 use crate::cli::doctor::Scene;
 use crate::cli::doctor::finding::{Check, Finding};
 use crate::config::Overrides;
-use crate::config::settings::{HttpRoutingQueueSettings, RoutingQueues};
+use crate::config::settings::{RoutingQueueKind, RoutingQueueSettings, RoutingQueues};
 use crate::domain::catalog::RoutingQueueName;
 use crate::routing_queue::http::HttpRoutingQueue;
-use crate::routing_queue::{DeliveryError, RoutingQueue as _, event};
+use crate::routing_queue::nats::NatsRoutingQueue;
+use crate::routing_queue::{DeliveryError, RoutingQueue, Taken, event};
 
 /// Routing queues whose secret a start is yet to make. A command that only looks has made one up, which another reading
 /// makes up anew.
 pub(super) fn unmade_secrets(scene: &Scene, queues: &RoutingQueues) -> Vec<RoutingQueueName> {
     let overrides = Overrides { read_only: true, data_dir: scene.args.data_dir.clone(), ..Overrides::default() };
     let Ok(again) = crate::app::load_config(scene.args.config.as_deref(), &overrides) else { return Vec::new() };
-    let differs = |(name, settings): &(&RoutingQueueName, &HttpRoutingQueueSettings)| {
-        again.effective.routing_queues.get(*name).is_none_or(|other| other.secrets != settings.secrets)
+    let differs = |(name, settings): &(&RoutingQueueName, &RoutingQueueSettings)| {
+        settings.http().is_some_and(|own| {
+            let other = again.effective.routing_queues.get(*name).and_then(RoutingQueueSettings::http);
+            other.is_none_or(|other| other.secrets != own.secrets)
+        })
     };
     queues.iter().filter(differs).map(|(name, _)| name.clone()).collect()
 }
@@ -26,7 +30,7 @@ pub(super) fn without_secret() -> Finding {
 }
 
 /// Delivers a test event, and tells the answer.
-pub(super) async fn deliver(name: &RoutingQueueName, settings: &HttpRoutingQueueSettings) -> Finding {
+pub(super) async fn deliver(name: &RoutingQueueName, settings: &RoutingQueueSettings) -> Finding {
     let check = Check::TestEvent;
     let could_not = |fault: String| {
         Finding::fault(
@@ -36,7 +40,15 @@ pub(super) async fn deliver(name: &RoutingQueueName, settings: &HttpRoutingQueue
             "look at what is told above",
         )
     };
-    let destination = match HttpRoutingQueue::new(name.clone(), settings) {
+    let destination: Result<Box<dyn RoutingQueue>, _> = match &settings.kind {
+        RoutingQueueKind::Http(http) => {
+            HttpRoutingQueue::new(name.clone(), http, settings.timeout).map(|queue| Box::new(queue) as _)
+        }
+        RoutingQueueKind::Nats(nats) => {
+            NatsRoutingQueue::new(name.clone(), (**nats).clone(), settings.timeout).map(|queue| Box::new(queue) as _)
+        }
+    };
+    let destination = match destination {
         Ok(destination) => destination,
         Err(fault) => return could_not(crate::cli::with_causes(&fault)),
     };
@@ -46,10 +58,10 @@ pub(super) async fn deliver(name: &RoutingQueueName, settings: &HttpRoutingQueue
     }
 }
 
-fn judge(outcome: Result<(), DeliveryError>) -> Finding {
+fn judge(outcome: Result<Taken, DeliveryError>) -> Finding {
     let check = Check::TestEvent;
     match outcome {
-        Ok(()) => Finding::ok(check, "taken"),
+        Ok(Taken::Now | Taken::Before) => Finding::ok(check, "taken"),
         // The one answer that says nothing about the event.
         Err(DeliveryError::Permanent { reason }) if reason.contains("redirect") => Finding::fault(
             check,
@@ -86,7 +98,7 @@ mod tests {
         let temporary =
             DeliveryError::Temporary { reason: "401".to_owned(), retry_after: None, destination_down: true };
         for (outcome, severity) in [
-            (Ok(()), Severity::Ok),
+            (Ok(Taken::Now), Severity::Ok),
             (
                 permanent("the destination answered 302, a redirect to host `x`; redirects are not followed"),
                 Severity::Fault,

@@ -9,13 +9,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::super::*;
-use crate::config::settings::HttpRoutingQueueSettings;
+use crate::config::settings::RoutingQueueSettings;
 use crate::domain::catalog::Organization;
 use crate::domain::ids::ReceiptId;
 use crate::forward::clock::tests::ManualClock;
 use crate::routing_queue::testing::fake_store::FakeStore;
 use crate::routing_queue::testing::samples::{self, ACCEPTED_AT, receipt, record_of};
-use crate::routing_queue::{Content, Delivery, DeliveryError, RoutingQueue};
+use crate::routing_queue::{Content, Delivery, DeliveryError, RoutingQueue, Taken};
 
 /// What a destination does with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ fn receipts_in(message: &Delivery) -> Vec<ReceiptId> {
 }
 
 impl RoutingQueue for Scripted {
-    fn deliver(&self, message: Delivery) -> BoxFuture<'_, Result<(), DeliveryError>> {
+    fn deliver(&self, message: Delivery) -> BoxFuture<'_, Result<Taken, DeliveryError>> {
         async move {
             let receipts = receipts_in(&message);
             self.script.messages.lock().unwrap().push((message.id.clone(), receipts.clone()));
@@ -70,14 +70,14 @@ impl RoutingQueue for Scripted {
                 Err(DeliveryError::Temporary { reason: "busy".to_owned(), retry_after, destination_down })
             };
             match by_record.or(by_name).unwrap_or(Behaviour::Take) {
-                Behaviour::Take => Ok(()),
+                Behaviour::Take => Ok(Taken::Now),
                 Behaviour::FailDown => fail(None, true),
                 Behaviour::FailFor(pause) => fail(Some(pause), false),
                 Behaviour::Refuse => Err(DeliveryError::Permanent { reason: "no".to_owned() }),
                 Behaviour::Panic => panic!("a fault of the test"),
                 Behaviour::Hold => {
                     self.script.hands.notified().await;
-                    Ok(())
+                    Ok(Taken::Now)
                 }
             }
         }
@@ -113,7 +113,7 @@ pub(super) struct Bench {
     pub(super) dispatcher: Dispatcher,
 }
 
-fn settings() -> HttpRoutingQueueSettings {
+fn settings() -> RoutingQueueSettings {
     samples::http_settings("http://127.0.0.1:1/")
 }
 

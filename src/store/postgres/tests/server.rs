@@ -9,7 +9,7 @@ use self::servers::{Server, USER};
 use crate::config::settings::{DatabaseSettings, DatabaseTrust};
 use crate::store::postgres;
 
-#[path = "../../../../tests/servers/postgres.rs"]
+#[path = "../../../../tests/support/postgres.rs"]
 mod servers;
 
 /// A database of its own, gone when this is dropped.
