@@ -45,6 +45,21 @@ impl Database {
     /// # Errors
     /// [`OpenError`].
     pub fn open(config: Config) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(config, |pool| async move { open::prepare(&pool).await })
+    }
+
+    /// As [`open`](Self::open), also where a store has been copied in part: for who copies one.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_to_copy(config: Config) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(config, |pool| async move { open::migrate(&pool).await })
+    }
+
+    fn open_with<F>(config: Config, prepare: impl FnOnce(Pool) -> F) -> Result<Arc<Self>, OpenError>
+    where
+        F: Future<Output = Result<(), OpenError>> + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("database")
@@ -53,7 +68,8 @@ impl Database {
             .map_err(|error| OpenError::Database(format!("no threads for it: {error}")))?;
         let pool = open::pool(config.clone())?;
         let database = Self { config, pool: pool.clone(), runtime: Some(runtime) };
-        let prepared = database.wait_for(async move { Ok(open::prepare(&pool).await) });
+        let prepared = prepare(pool);
+        let prepared = database.wait_for(async move { Ok(prepared.await) });
         prepared.map_err(|fault| OpenError::Database(fault.to_string()))??;
         Ok(Arc::new(database))
     }

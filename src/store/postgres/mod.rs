@@ -17,6 +17,7 @@ mod dead_letters;
 mod deleted;
 mod error;
 mod guid;
+pub(super) mod import;
 mod lease;
 mod list;
 mod look;

@@ -21,13 +21,14 @@ const CONNECTIONS: usize = 8;
 /// The oldest server that is supported.
 const OLDEST_SERVER: i32 = 150_000;
 /// The number of the lock that migrations are made under ("SGMIGRAT").
-const LOCK: i64 = 0x5347_4d49_4752_4154;
+pub(super) const LOCK: i64 = 0x5347_4d49_4752_4154;
 
 /// Every migration, in order.
 const MIGRATIONS: [&str; 1] = [concat!(
     include_str!("schema_1.sql"),
     include_str!("schema_catalog_1.sql"),
-    include_str!("schema_subscriptions_1.sql")
+    include_str!("schema_subscriptions_1.sql"),
+    include_str!("schema_copying_1.sql")
 )];
 
 /// Why a store could not be opened.
@@ -62,9 +63,28 @@ pub enum OpenError {
         /// What is known.
         known: usize,
     },
+    /// A store is being copied to it, or was and not to its end.
+    #[error(
+        "the database holds a copy of the store in {from} that is not finished: finish it with `streamgate migrate-store \
+         --from sqlite:{from}`, or take an empty database"
+    )]
+    HalfCopied {
+        /// The data directory of that store, where it was copied.
+        from: String,
+    },
     /// What is in it does not fit together.
     #[error("the store in the database is not complete: {0}")]
     Inconsistent(String),
+}
+
+impl OpenError {
+    /// What went wrong, for a sentence that says of itself that it is about the database.
+    pub(super) fn without_prefix(self) -> String {
+        match self {
+            Self::Database(what) => what,
+            other => other.to_string(),
+        }
+    }
 }
 
 impl From<Fault> for OpenError {
@@ -105,8 +125,18 @@ pub(super) async fn open(pool: &Pool) -> Result<Opened, OpenError> {
     Ok(Opened { mask: mask(&client).await?, figures: figures(&client).await? })
 }
 
-/// Checks the server, and brings the schema up to date.
+/// Checks the server, brings the schema up to date, and refuses half a copy of another store.
 pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenError> {
+    migrate(pool).await?;
+    let client = pool.get().await.map_err(Fault::from)?;
+    match client.query_opt("select directory from copying", &[]).await? {
+        Some(row) => Err(OpenError::HalfCopied { from: row.try_get(0)? }),
+        None => Ok(()),
+    }
+}
+
+/// Checks the server, and brings the schema up to date.
+pub(super) async fn migrate(pool: &Pool) -> Result<(), OpenError> {
     let mut client = pool.get().await.map_err(Fault::from)?;
     check_server(&client).await?;
     let transaction = client.transaction().await?;
@@ -151,7 +181,8 @@ pub(super) async fn figures(client: &Client) -> Result<Figures, OpenError> {
         figures.lanes.insert(LaneId(id), (lane, pending.get(&id).copied().unwrap_or(0)));
     }
     let counts = "select (select high_water from counter), (select count(*) from waiting), \
-         (select count(*) from dead_letters), (select coalesce(max(seq), 0) from records)";
+         (select count(*) from dead_letters), \
+         (select greatest((select max(seq) from records), (select max(last) from lost), 0))";
     let row = client.query_one(counts, &[]).await?;
     figures.high_water = row.try_get(0)?;
     figures.waiting = row.try_get(1)?;
