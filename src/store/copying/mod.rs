@@ -38,10 +38,14 @@ pub enum CopyError {
     #[error("the store to copy cannot be used{}", advice(.0))]
     Source(#[from] OpenError),
     /// Something in the files is not as it was written.
-    #[error("the store to copy is not sound, so nothing was copied; `streamgate verify` says what is wrong, and what to do")]
+    #[error(
+        "the store to copy is not sound, so nothing was copied; `streamgate verify` says what is wrong, and what to do"
+    )]
     NotSound(Box<Report>),
     /// Damage showed on the way.
-    #[error("the store to copy is damaged: {0}; run `streamgate verify`, and copy to an empty database when it is sound")]
+    #[error(
+        "the store to copy is damaged: {0}; run `streamgate verify`, and copy to an empty database when it is sound"
+    )]
     Damaged(String),
     /// The database cannot be used.
     #[error("the database to copy to cannot be used: {0}")]
@@ -60,7 +64,9 @@ pub enum CopyError {
     #[error("the database is not empty: {0}; a store is copied only into one that no gateway has used")]
     NotEmpty(String),
     /// The database has this store already.
-    #[error("the database holds this store already, copied to its end; set `[store] kind = \"postgres\"` and start the gateway")]
+    #[error(
+        "the database holds this store already, copied to its end; set `[store] kind = \"postgres\"` and start the gateway"
+    )]
     AlreadyThere,
     /// The database holds a part of something else.
     #[error(
@@ -212,11 +218,4 @@ fn hex(bytes: [u8; 32]) -> String {
 }
 
 #[cfg(test)]
-pub(in crate::store) fn copy_in_pieces(
-    from: &Path,
-    to: &Database,
-    (options, piece_rows): (&Options, usize),
-    tell: &mut dyn FnMut(Progress),
-) -> Result<Copied, CopyError> {
-    Copier { source: Source::open(from)?, target: Target::connect(to)?, piece_rows }.run(options, tell)
-}
+mod tests;

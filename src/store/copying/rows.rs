@@ -120,9 +120,7 @@ impl Table {
     /// Its columns there, in the order of a row.
     pub(in crate::store) const fn columns(self) -> &'static [(&'static str, Kind)] {
         match self {
-            Self::Lanes => {
-                &[("organization_id", Guid), ("id", Number), ("work_stream_id", Guid), ("queue", Text)]
-            }
+            Self::Lanes => &[("organization_id", Guid), ("id", Number), ("work_stream_id", Guid), ("queue", Text)],
             Self::Records => &[
                 ("organization_id", Guid),
                 ("seq", Number),

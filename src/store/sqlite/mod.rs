@@ -292,4 +292,4 @@ impl Store for SqliteStore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;

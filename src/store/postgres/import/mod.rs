@@ -168,7 +168,8 @@ async fn standing(transaction: &Transaction<'_>, identity: &Identity) -> Result<
     let asked = async {
         let copying = "select store, moment, directory, (select high_water from counter) from copying for update";
         let copying = transaction.query_opt(copying, &[]).await?;
-        let live = "select name from gateways where heard_at > clock_timestamp() - make_interval(secs => $1) order by name";
+        let live =
+            "select name from gateways where heard_at > clock_timestamp() - make_interval(secs => $1) order by name";
         let live = transaction.query(live, &[&GONE_AFTER.as_secs_f64()]).await?;
         let live = live.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
         Ok::<_, Fault>((copying, live))

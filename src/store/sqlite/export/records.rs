@@ -34,9 +34,7 @@ fn of_state(name: &str) -> Option<(Table, &'static [Origin])> {
         "waiting" => (Table::Waiting, &[Organization, At(0), At(1), At(2), At(4), At(3), At(5)]),
         "delivered" => (Table::Delivered, &[Organization, At(0), At(1), At(2), At(3), At(4), At(6), Is(5)]),
         "dead_letters" => (Table::DeadLetters, &[Organization, At(0), At(1), At(2), At(3), At(4)]),
-        "discarded" => {
-            (Table::Discarded, &[Organization, At(0), At(1), At(2), At(3), At(4), At(5), At(6), At(7)])
-        }
+        "discarded" => (Table::Discarded, &[Organization, At(0), At(1), At(2), At(3), At(4), At(5), At(6), At(7)]),
         _ => return None,
     })
 }
@@ -88,8 +86,7 @@ impl Source {
         let failed = OpenError::sqlite(&self.directory.join(RECORDS));
         while let Some(window) = survey.window(&mut findings).map_err(&failed)? {
             check(&window, &findings)?;
-            let (before, behind) =
-                window.places.split_at(window.places.partition_point(|place| place.seq <= split_at));
+            let (before, behind) = window.places.split_at(window.places.partition_point(|place| place.seq <= split_at));
             for places in before.chunks(most).chain(behind.chunks(most)) {
                 let to = places.last().map_or(0, |place| place.seq);
                 take(Piece { to, rows: self.rows(&window, places)? })?;
@@ -137,9 +134,9 @@ impl Source {
                 let nothing = [Value::Null, Value::Null];
                 Ok((Table::Pending, [Value::Guid(organization)].into_iter().chain(numbers).chain(nothing).collect()))
             }
-            Standing::Row(row) => self
-                .of_row(row, organization)
-                .ok_or_else(|| damaged("what became of it cannot be read".to_owned())),
+            Standing::Row(row) => {
+                self.of_row(row, organization).ok_or_else(|| damaged("what became of it cannot be read".to_owned()))
+            }
             Standing::Unknown => Err(damaged("nothing says what became of it".to_owned())),
             Standing::Contradiction(what) => Err(damaged(what)),
         }
@@ -171,7 +168,10 @@ impl Source {
 /// Nothing may have been found that `verify` would report.
 fn check(window: &Window, findings: &Findings) -> Result<(), CopyError> {
     if findings.is_damage() {
-        return Err(CopyError::Damaged(format!("something around records {} to {} cannot be read", window.from, window.to)));
+        return Err(CopyError::Damaged(format!(
+            "something around records {} to {} cannot be read",
+            window.from, window.to
+        )));
     }
     if let Some((Range { first, last }, _)) = window.missing.first() {
         return Err(CopyError::Damaged(format!("the records {first} to {last} are missing")));
