@@ -30,6 +30,8 @@ pub(super) fn obstacle(desk: &Desk) -> Option<&'static str> {
     desk.door.store().stats().refusing.map(|refusing| match refusing {
         Refusing::Full => "store-full",
         Refusing::Broken => "store-broken",
+        Refusing::Unreachable => "store-unreachable",
+        Refusing::NotDurable => "store-not-durable",
         Refusing::Closing => "draining",
     })
 }

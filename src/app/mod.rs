@@ -5,6 +5,7 @@
 //! way finish, the store closes.
 
 mod development;
+mod engines;
 mod observing;
 mod trail;
 pub mod upkeep;
@@ -23,6 +24,7 @@ use tokio::runtime::{Handle, Runtime};
 pub use crate::store::sqlite::inspect::{Inspection, RecordsFile, inspect};
 pub use development::DevelopmentKey;
 
+use self::engines::Engines;
 use self::observing::Observing;
 use crate::admin::{self, Desk, Figures};
 use crate::config::identity::TlsIdentity;
@@ -44,9 +46,8 @@ use crate::http::server::{ServerSettings, serve};
 use crate::http::tls;
 use crate::intake::Intake;
 use crate::store::catalog::CatalogStore;
-use crate::store::sqlite::catalog::{SqliteCatalog, read_stored};
-use crate::store::sqlite::subscriptions::SqliteSubscriptions;
-use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::postgres;
+use crate::store::sqlite::OpenError;
 use crate::store::{Store, StoreError};
 use crate::subscriptions::{Subscriptions, telling};
 use crate::telemetry::Metrics;
@@ -89,6 +90,12 @@ pub enum BuildError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] postgres::OpenError),
+    /// The data directory cannot be made.
+    #[error("the data directory: {0}")]
+    DataDirectory(io::Error),
     /// What was configured through the administration cannot be read.
     #[error(transparent)]
     Catalog(StoreError),
@@ -130,6 +137,8 @@ impl BuildError {
             Self::Store(fault) => fault.is_damage(),
             Self::Catalog(fault) | Self::Subscriptions(fault) => matches!(fault, StoreError::Damaged(_)),
             Self::Listen { .. }
+            | Self::Database(_)
+            | Self::DataDirectory(_)
             | Self::Configuration(_)
             | Self::Following(_)
             | Self::Gateways(_)
@@ -143,12 +152,12 @@ impl BuildError {
     }
 }
 
-/// Loads the configuration: the files, and what the administration has put into the store of their data directory.
+/// Loads the configuration: the files, and what the administration has put into the store that they name.
 ///
 /// # Errors
 /// All faults at once.
 pub fn load_config(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Faults> {
-    config::load_with_stored(path, overrides, &read_stored)
+    config::load_with_stored(path, overrides, &engines::read_stored)
 }
 
 impl App {
@@ -157,7 +166,7 @@ impl App {
     /// # Errors
     /// [`BuildError`] says what is in the way; nothing is left running.
     pub fn build(config: Config) -> Result<Self, BuildError> {
-        Self::build_on(config, |process| Ok(SqliteStore::open(&process.data_dir, &process.store, &process.retention)?))
+        Self::build_on(config, Engines::open)
     }
 
     /// The same gateway on an engine that benchmarks compare with; its data directory must be there.
@@ -166,21 +175,19 @@ impl App {
     /// As [`App::build`].
     #[cfg(feature = "bench-engines")]
     pub fn build_on_engine(config: Config, engine: Arc<dyn Store>) -> Result<Self, BuildError> {
-        Self::build_on(config, |_| Ok(engine))
+        Self::build_on(config, |process| Engines::beside(process, engine))
     }
 
     fn build_on(
         config: Config,
-        open: impl FnOnce(&Process) -> Result<Arc<dyn Store>, BuildError>,
+        open: impl FnOnce(&Process) -> Result<Engines, BuildError>,
     ) -> Result<Self, BuildError> {
         install_crypto_provider();
         let process = config.process.clone();
         let public = bind(process.listen)?;
         let admin = bind(process.admin_listen)?;
-        let store = open(&process)?;
-        let catalog: Arc<dyn CatalogStore> =
-            Arc::new(SqliteCatalog::open(&process.data_dir, process.store.disk_reserve_bytes)?);
-        // Again, now that nobody else can change it: the gateway before may have done so since the configuration was read.
+        let Engines { records: store, catalog, subscriptions } = open(&process)?;
+        // Again, now that it is open: another gateway may have changed it since the configuration was read.
         let config = config.over(catalog.load().map_err(BuildError::Catalog)?)?;
         let background = Background::start()?;
         let development_key = development_key(&config, &process)?;
@@ -193,7 +200,8 @@ impl App {
         let fleet = Arc::new(Fleet::start(Arc::clone(&live), Arc::clone(&catalog), name(&public))?);
         let nudge = Nudge::default();
         // Before anything is delivered: it says which records have to keep their details.
-        let subscriptions = subscriptions(&process, &store)?;
+        let subscriptions =
+            Subscriptions::open(subscriptions, Arc::clone(&store)).map_err(BuildError::Subscriptions)?;
         let observing = Arc::new(Observing::new(Arc::clone(&metrics)));
         store.observed_by(Arc::clone(&observing) as _);
         let observer: Arc<dyn Observer> = observing;
@@ -408,12 +416,6 @@ impl Drop for Background {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Who is subscribed, going on where it stood.
-fn subscriptions(process: &Process, records: &Arc<dyn Store>) -> Result<Arc<Subscriptions>, BuildError> {
-    let kept = SqliteSubscriptions::open(&process.data_dir, process.store.disk_reserve_bytes)?;
-    Subscriptions::open(Arc::new(kept), Arc::clone(records)).map_err(BuildError::Subscriptions)
 }
 
 /// Whom an accepted record wakes.

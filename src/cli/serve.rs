@@ -67,9 +67,12 @@ async fn start(config: Config, output: &Output) -> Result<Exit, Failure> {
     let data_dir = config.process.data_dir.clone();
     let app = App::build(config).map_err(|fault| {
         let exit = match fault {
-            BuildError::Store(_) | BuildError::Catalog(_) | BuildError::Subscriptions(_) | BuildError::Following(_) => {
-                Exit::Store
-            }
+            BuildError::Store(_)
+            | BuildError::Database(_)
+            | BuildError::DataDirectory(_)
+            | BuildError::Catalog(_)
+            | BuildError::Subscriptions(_)
+            | BuildError::Following(_) => Exit::Store,
             BuildError::Configuration(_) | BuildError::Exporter(_) => Exit::Configuration,
             BuildError::Listen { .. }
             | BuildError::DevelopmentKey(_)

@@ -48,7 +48,12 @@ pub(super) const PROCESS: Keys = keys(
 const OF_TLS: &[&str] = &["certificate_file", "private_key_file", "private_key_env"];
 pub(super) const TLS: Keys = keys("[tls]", OF_TLS);
 pub(super) const ADMIN_TLS: Keys = keys("[admin_tls]", OF_TLS);
-pub(super) const STORE: Keys = keys("[store]", &["disk_reserve_bytes", "duplicate_window_days", "max_waiting_appends"]);
+pub(super) const STORE: Keys =
+    keys("[store]", &["kind", "disk_reserve_bytes", "duplicate_window_days", "max_waiting_appends", "postgres"]);
+pub(super) const POSTGRES: Keys = keys(
+    "[store.postgres]",
+    &["url", "url_file", "url_env", "tls", "ca_file", "max_connections", "statement_timeout_seconds"],
+);
 pub(super) const RETENTION: Keys = keys(
     "[retention]",
     &["delivered_days", "delivered_details_days", "dead_letters_days", "accepted_days", "audit_days", "trim_when_full"],

@@ -4,7 +4,6 @@
 //! reading with faults changes nothing but [`ReloadStatus`]: the last good configuration stays.
 
 use std::fmt::Debug;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -273,7 +272,7 @@ impl Live {
     fn reload_once(&self, last: &mut Last, stored: &Arc<Stored>) -> Result<Option<ReloadOutcome>, Faults> {
         let before = self.snapshot();
         let generation = before.catalog.generation();
-        let in_memory = |_: &Path| Ok(Stored::clone(stored));
+        let in_memory = |_: &Process| Ok(Stored::clone(stored));
         let Attempt { sources, outcome } = load::read(&self.origin, &self.overrides, Some(generation), &in_memory);
         last.sources = sources;
         let outcome = outcome.and_then(|config| self.keeping_somebody(config));
@@ -406,6 +405,7 @@ fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
         admin_tls,
         data_dir,
         store,
+        database,
         retention,
         limits,
         log,
@@ -426,6 +426,10 @@ fn settings_that_differ(running: &Process, wanted: &Process) -> Vec<String> {
     compare("tls", &running.tls, tls);
     compare("admin_tls", &running.admin_tls, admin_tls);
     compare("data_dir", &running.data_dir, data_dir);
+    compare("store.kind", &running.database.is_some(), &database.is_some());
+    // Whether they are the same, since the password is not in the debug text.
+    let is_another = running.database.is_some() && database.is_some() && running.database != *database;
+    compare("store.postgres", &false, &is_another);
     compare("store.disk_reserve_bytes", &store_now.disk_reserve_bytes, &store.disk_reserve_bytes);
     compare("store.duplicate_window_days", &store_now.duplicate_window, &store.duplicate_window);
     compare("store.max_waiting_appends", &store_now.max_waiting_appends, &store.max_waiting_appends);

@@ -24,6 +24,8 @@ pub(super) enum SecretKind {
     PrivateKey,
     /// Goes out with requests, as it is.
     Header,
+    /// Says where a database is, and how to get in.
+    Url,
 }
 
 impl SecretKind {
@@ -32,6 +34,7 @@ impl SecretKind {
         match self {
             Self::Signing | Self::Header => "secret",
             Self::PrivateKey => "private key",
+            Self::Url => "URL",
         }
     }
 
@@ -39,7 +42,9 @@ impl SecretKind {
     const fn where_from(self) -> &'static str {
         match self {
             Self::Signing => "create it with mode 0600, or set `create_secret = true`",
-            Self::PrivateKey | Self::Header => "check that the file is there and that the gateway's user may read it",
+            Self::PrivateKey | Self::Header | Self::Url => {
+                "check that the file is there and that the gateway's user may read it"
+            }
         }
     }
 }

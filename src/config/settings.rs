@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::Url;
+use rustls::pki_types::CertificateDer;
 
 use super::identity::Identities;
 use super::stored::Layers;
@@ -38,6 +39,8 @@ pub struct Process {
     pub data_dir: PathBuf,
     /// How records are kept.
     pub store: StoreSettings,
+    /// The database that they are kept in; none where they are in files in the data directory.
+    pub database: Option<DatabaseSettings>,
     /// How long records are kept.
     pub retention: RetentionSettings,
     /// What a client may use up.
@@ -99,6 +102,30 @@ pub struct StoreSettings {
     pub duplicate_window: Duration,
     /// The most records that may wait for the disk at once; beyond that callers get 503.
     pub max_waiting_appends: usize,
+}
+
+/// A database that any number of gateways share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSettings {
+    /// Where it is, and as whom to come. Its `Debug` leaves the password out.
+    pub connection: tokio_postgres::Config,
+    /// How its server proves who it is.
+    pub trust: DatabaseTrust,
+    /// The most connections of this gateway at once, besides one that listens.
+    pub max_connections: usize,
+    /// The longest that the server may take for a statement.
+    pub statement_timeout: Duration,
+}
+
+/// How a database server proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseTrust {
+    /// Not at all: the connection is in the clear.
+    InTheClear,
+    /// By a certificate for its host name, of an issuer that the system trusts.
+    System,
+    /// By a certificate for its host name, of one of these issuers.
+    Issuers(Vec<CertificateDer<'static>>),
 }
 
 /// How long records are kept. What is neither delivered nor given up is kept for as long as it takes, unless `accepted`

@@ -5,7 +5,6 @@
 //! settings of the moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -14,7 +13,7 @@ use super::check::{self, Surroundings};
 use super::fault::{Fault, Faults, Report};
 use super::keys;
 use super::raw::Table;
-use super::settings::{ApiKeySettings, CredentialSettings, Effective};
+use super::settings::{ApiKeySettings, CredentialSettings, Effective, Process};
 use super::source::SourceFile;
 use crate::domain::access::{Caller, OrganizationScope, Permission};
 use crate::domain::catalog::Organization;
@@ -94,8 +93,17 @@ impl StoredApiKey {
     }
 }
 
-/// Reads what the store in a data directory holds. The error is a sentence.
-pub type ReadStored<'a> = &'a dyn Fn(&Path) -> Result<Stored, String>;
+/// Reads what the store of these settings holds.
+pub type ReadStored<'a> = &'a dyn Fn(&Process) -> Result<Stored, NotRead>;
+
+/// Why what is stored could not be read, as a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotRead {
+    /// What is there is of no use: a fault.
+    Unusable(String),
+    /// Nobody answers at the moment: whoever only looks at the configuration is warned.
+    Unreachable(String),
+}
 
 /// Where each part of the configuration comes from.
 #[derive(Debug, Clone, Default)]

@@ -7,6 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::settings::Process;
+use crate::config::stored::NotRead;
 use crate::config::{Overrides, load_with_stored};
 use crate::domain::access::{Caller, OrganizationScope, Permission};
 use crate::domain::ids::{Guid, OrganizationId};
@@ -14,7 +16,6 @@ use crate::editor::address::{Address, Collection, Identity};
 use crate::editor::{DocumentEdit, DocumentEdited, Edit, EditError, EditKind, Edited, Editor, NewKey, Tag, keeper};
 use crate::store::catalog::AuditQuery;
 use crate::store::postgres::catalog::PostgresCatalog;
-use crate::store::postgres::database::Database;
 use crate::store::postgres::tests::server;
 use crate::store::sqlite::catalog::SqliteCatalog;
 
@@ -45,7 +46,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 impl Gateway {
     /// One on this database, with this in its main file and an organization of its files where there is a text for one.
     fn with_files(database: &server::Database, name: &str, main: &str, file: Option<&str>) -> Self {
-        let catalog = PostgresCatalog::open(Database::open(database.config()).unwrap());
+        let catalog = PostgresCatalog::open(database.open());
         Self::on(Arc::new(catalog), name, main, file)
     }
 
@@ -55,7 +56,7 @@ impl Gateway {
         write(folder.path(), "streamgate.toml", main);
         file.into_iter().for_each(|text| write(folder.path(), "organizations/own.toml", text));
         let overrides = Overrides { data_dir: Some(folder.path().join("data")), ..Overrides::default() };
-        let stored = |_: &Path| catalog.load().map_err(|fault| fault.to_string());
+        let stored = |_: &Process| catalog.load().map_err(|fault| NotRead::Unusable(fault.to_string()));
         let config = load_with_stored(Some(&folder.path().join("streamgate.toml")), &overrides, &stored).unwrap();
         let live = Arc::new(Live::new(config).kept_by(keeper(Arc::clone(&catalog))).unwrap());
         let name = Name { name: name.to_owned(), version: "1".to_owned() };
@@ -118,7 +119,7 @@ fn litware() -> Value {
 
 #[test]
 fn what_one_changes_all_serve_under_the_same_generation() {
-    let database = server::Database::new();
+    let Some(database) = server::Database::new() else { return };
     let gateways = [1, 2, 3].map(|number| Gateway::new(&database, &format!("gateway-{number}")));
     let [one, two, three] = &gateways;
     one.put(1, litware()).unwrap();
@@ -149,7 +150,7 @@ fn what_one_changes_all_serve_under_the_same_generation() {
 #[test]
 fn changes_made_everywhere_at_one_moment_are_all_kept() {
     const EACH: usize = 20;
-    let database = server::Database::new();
+    let Some(database) = server::Database::new() else { return };
     let gateways = [1, 2, 3].map(|number| Gateway::new(&database, &format!("gateway-{number}")));
     gateways[0].put(1, litware()).unwrap();
     until("all have it", || gateways.iter().all(|gateway| !gateway.queues().is_empty()));
@@ -173,9 +174,9 @@ fn changes_made_everywhere_at_one_moment_are_all_kept() {
 
 #[test]
 fn if_match_is_held_to_what_another_gateway_has_stored() {
-    let database = server::Database::new();
+    let Some(database) = server::Database::new() else { return };
     // A gateway that has heard of nothing yet: nothing wakes it.
-    let catalog = || PostgresCatalog::open(Database::open(database.config()).unwrap());
+    let catalog = || PostgresCatalog::open(database.open());
     let one = Gateway::new(&database, "one");
     one.put(1, litware()).unwrap();
     let two = Gateway::on(Arc::new(Deaf(catalog())), "two", "", None);
@@ -240,7 +241,7 @@ const OF_FILE: &str = "[organization]\nid = \"99999999-9999-4999-8999-9999999999
 
 #[test]
 fn what_does_not_go_with_the_files_of_one_gateway_is_refused_there_and_said() {
-    let database = server::Database::new();
+    let Some(database) = server::Database::new() else { return };
     let one = Gateway::new(&database, "one");
     let two = Gateway::with_files(&database, "two", "", Some(OF_FILE));
     one.put(2, json!({ "organization": { "uniqueName": "contoso" } })).unwrap();
@@ -270,12 +271,12 @@ fn what_does_not_go_with_the_files_of_one_gateway_is_refused_there_and_said() {
     assert!(two.live.current().catalog.organization(&organization(1)).is_some());
     until("both serve it", || one.generation() == two.generation());
     assert_eq!(one.live.current().layers.stored, two.live.current().layers.stored);
-    assert!(one.fleet.lagging(two.generation()).unwrap().is_empty());
+    until("nobody is behind", || one.fleet.lagging(two.generation()).unwrap().is_empty());
 }
 
 #[test]
 fn a_change_of_the_files_of_one_gateway_moves_the_generation_of_all() {
-    let database = server::Database::new();
+    let Some(database) = server::Database::new() else { return };
     let one = Gateway::with_files(&database, "one", "", Some(OF_FILE));
     let two = Gateway::with_files(&database, "two", "", Some(OF_FILE));
     until("both serve the same", || one.generation() == two.generation());
@@ -295,7 +296,7 @@ fn a_change_of_the_files_of_one_gateway_moves_the_generation_of_all() {
 
 #[test]
 fn a_gateway_is_known_until_it_leaves() {
-    let database = server::Database::new();
+    let Some(database) = server::Database::new() else { return };
     let one = Gateway::new(&database, "one");
     let two = Gateway::new(&database, "two");
     let names =
@@ -308,7 +309,7 @@ fn a_gateway_is_known_until_it_leaves() {
 
 #[test]
 fn a_database_that_is_away_changes_nothing_and_is_followed_again() {
-    let database = server::Database::new();
+    let Some(database) = server::Database::new() else { return };
     let (one, two) = (Gateway::new(&database, "one"), Gateway::new(&database, "two"));
     one.put(1, litware()).unwrap();
     until("both have it", || one.generation() == two.generation());

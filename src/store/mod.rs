@@ -123,18 +123,25 @@ pub struct Stats {
     pub dead_lettered: u64,
     /// The sequence number of the newest record; 0 before the first.
     pub high_water_mark: u64,
-    /// Bytes still free for records above the reserve, on the disk and inside the store.
-    pub free_bytes_above_reserve: u64,
-    /// Free bytes on the disk, as last looked at, without those that the store has already laid claim to.
-    pub disk_free_bytes: u64,
-    /// Free bytes on the disk that records never use.
-    pub disk_reserve_bytes: u64,
+    /// The disk that records are on, where that is this machine's.
+    pub disk: Option<DiskStats>,
     /// Records that wait for the disk.
     pub waiting_appends: usize,
     /// Records that may.
     pub max_waiting_appends: usize,
     /// Why nothing can be accepted, if so.
     pub refusing: Option<Refusing>,
+}
+
+/// How full the disk of a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskStats {
+    /// Bytes still free for records above the reserve, on the disk and inside the store.
+    pub free_bytes_above_reserve: u64,
+    /// Free bytes on the disk, as last looked at, without those that the store has already laid claim to.
+    pub free_bytes: u64,
+    /// Free bytes on the disk that records never use.
+    pub reserve_bytes: u64,
 }
 
 /// The oldest pending record of a lane.
@@ -153,6 +160,10 @@ pub enum Refusing {
     Full,
     /// A write or a sync failed: what is on disk is unknown until a restart reads it.
     Broken,
+    /// The database cannot be reached, or does not answer; that heals by itself.
+    Unreachable,
+    /// The database says that it does not keep what it commits.
+    NotDurable,
     /// It is closing.
     Closing,
 }

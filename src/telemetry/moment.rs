@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use crate::store::Stats;
+use crate::store::{DiskStats, Stats};
 
 /// What a scrape looks up at the moment it happens.
 #[derive(Debug, Clone, Default)]
@@ -123,19 +123,19 @@ const fn flag(set: bool) -> f64 {
     if set { 1.0 } else { 0.0 }
 }
 
-/// Every gauge without labels.
-const GAUGES: [Line; 24] = [
+/// Every gauge of the disk that records are on.
+const DISK: [(&str, &str, fn(&DiskStats) -> u64); 3] = [
+    ("store_free", "Room for records above the reserve", |disk| disk.free_bytes_above_reserve),
+    ("store_disk_free", "Free space of the disk of the store", |disk| disk.free_bytes),
+    ("store_disk_reserve", "Free space that records never use", |disk| disk.reserve_bytes),
+];
+
+/// Every other gauge without labels.
+const GAUGES: [Line; 21] = [
     ("store_pending_records", None, "Records to be delivered", |it| it.store.pending as f64),
     ("store_waiting_records", None, "Records that consumers let wait", |it| it.store.waiting as f64),
     ("store_dead_letters", None, "Dead letters that were not discarded", |it| it.store.dead_lettered as f64),
     ("store_high_water_mark", None, "Sequence number of the newest record", |it| it.store.high_water_mark as f64),
-    ("store_free", Some(Unit::Bytes), "Room for records above the reserve", |it| {
-        it.store.free_bytes_above_reserve as f64
-    }),
-    ("store_disk_free", Some(Unit::Bytes), "Free space of the disk of the store", |it| it.store.disk_free_bytes as f64),
-    ("store_disk_reserve", Some(Unit::Bytes), "Free space that records never use", |it| {
-        it.store.disk_reserve_bytes as f64
-    }),
     ("store_waiting_appends", None, "Records that wait for the disk", |it| it.store.waiting_appends as f64),
     ("store_waiting_appends_limit", None, "Records that may wait for the disk", |it| {
         it.store.max_waiting_appends as f64
@@ -211,6 +211,12 @@ impl Collector for MomentCollector {
         for (name, unit, help, value) in &GAUGES {
             let gauge = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
             ConstGauge::new(value(&moment)).encode(gauge)?;
+        }
+        for (name, help, value) in &DISK {
+            // A database's disk is not this machine's.
+            let Some(disk) = &moment.store.disk else { continue };
+            let gauge = encoder.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
+            ConstGauge::new(value(disk) as f64).encode(gauge)?;
         }
         family(
             &mut encoder,

@@ -5,6 +5,7 @@
 //! faults leaves no file behind.
 
 mod credentials;
+mod database;
 mod organization;
 mod process;
 mod routing_queue;
@@ -16,11 +17,12 @@ mod work_stream;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::routing_queue::Drafts;
 use super::identity::Identities;
+use super::keys;
 use super::load::{Outside, Overrides};
 use super::raw::{Field, Table};
 use super::secret;
@@ -28,7 +30,7 @@ use super::settings::{
     CredentialSettings, DeliverySettings, Process, PublicHost, PublicScheme, RoutingQueues, SubscriptionSettings,
 };
 use super::source::{Place, SourceFile};
-use super::stored::{ApiKeyRequest, Document, Layers, Stored};
+use super::stored::{ApiKeyRequest, Document, Layers, NotRead, Stored};
 use crate::domain::access::Caller;
 use crate::domain::catalog::{Catalog, Organization, RateLimit, RoutingQueueName};
 use crate::domain::ids::{Guid, OrganizationId, excerpt};
@@ -65,7 +67,11 @@ pub(super) struct Checked {
 
 /// Checks everything; faults and warnings go into the report of the tables.
 pub(super) fn check(input: &Input<'_>) -> Checked {
-    let mut process = process::process(&input.main, input.overrides);
+    let store = input.main.table("store", keys::STORE);
+    let mut process = process::process(&input.main, store, input.overrides);
+    let mut secret_files = Vec::new();
+    process.database = store
+        .and_then(|store| database::database(&store, &process.data_dir, input.outside.environment, &mut secret_files));
     let delivery = process::delivery(&input.main);
     let subscriptions = routing_queue::subscriptions(&input.main);
     let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
@@ -75,9 +81,9 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
         rate_limit: process.limits.default_rate_limit,
         public_host: process.public_host.clone(),
     };
-    let stored = read_stored(input, &process.data_dir);
+    let (stored, is_known) = read_stored(input, &process);
     let documents: Vec<_> = stored.organizations.iter().map(|(id, document)| (id, stored_file(id, document))).collect();
-    let mut known = Organizations { complete: input.all_were_read, ..Organizations::default() };
+    let mut known = Organizations { complete: input.all_were_read && is_known, ..Organizations::default() };
     let mut organizations = Vec::new();
     let mut provisioned = BTreeMap::new();
     for file in &input.organizations {
@@ -97,10 +103,10 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
             first.warning("this organization is in the store too", hint);
             continue;
         }
-        let table = Table::open(root, file.at(0, report), super::keys::ORGANIZATION_FILE);
+        let table = Table::open(root, file.at(0, report), keys::ORGANIZATION_FILE);
         organizations.extend(organization::organization(&table, &surroundings, &mut known));
     }
-    if organizations.is_empty() && input.all_were_read && input.main_was_read {
+    if organizations.is_empty() && known.complete && input.main_was_read {
         let hint = "every record gets a 404 until there is one; `streamgate organizations create` makes one";
         input.main.place_of("organizations").warning("there is no organization", hint);
     }
@@ -111,7 +117,8 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
         warn_of_the_clear(&input.main, &process);
     }
     let (identities, identity_files) = tls::identities(&input.main, input.outside.environment);
-    let (routing_queues, mut secret_files) = with_secrets(drafts, input);
+    let (routing_queues, signing_secrets) = with_secrets(drafts, input);
+    secret_files.extend(signing_secrets);
     secret_files.extend(identity_files);
     secret_files.extend(otlp.iter().flat_map(|draft| &draft.headers).filter_map(|(_, source)| source.place.file()));
     process.otlp = otlp.map(|draft| draft.with_secrets(input));
@@ -133,16 +140,23 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
     }
 }
 
-/// What the store holds. Without knowing where the store is, nothing: the reading has faults then anyway.
-fn read_stored(input: &Input<'_>, data_dir: &Path) -> Stored {
+/// What the store holds, and whether that is known. Without knowing where the store is, nothing: the reading has faults then
+/// anyway.
+fn read_stored(input: &Input<'_>, process: &Process) -> (Stored, bool) {
     if !input.main_was_read {
-        return Stored::default();
+        return (Stored::default(), true);
     }
-    (input.outside.stored)(data_dir).unwrap_or_else(|fault| {
-        let hint = "what was configured through the administration is there; put the file back or let it be read";
-        input.main.at.hinted(fault, hint);
-        Stored::default()
-    })
+    let hint = "what was configured through the administration is there; ";
+    match (input.outside.stored)(process) {
+        Ok(stored) => return (stored, true),
+        Err(NotRead::Unusable(fault)) => {
+            input.main.at.hinted(fault, format!("{hint}put the file back or let it be read"));
+        }
+        Err(NotRead::Unreachable(fault)) => {
+            input.main.place_of("store").warning(fault, format!("{hint}it was not looked at"));
+        }
+    }
+    (Stored::default(), false)
 }
 
 fn stored_file(id: &OrganizationId, document: &Document) -> SourceFile {

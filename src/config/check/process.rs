@@ -26,14 +26,14 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const RATES: std::ops::RangeInclusive<u32> = 1..=60_000_000;
 
 /// The settings of the process. What the command line says counts more than what the file says.
-pub(super) fn process(main: &Table<'_>, overrides: &Overrides) -> Process {
+pub(super) fn process(main: &Table<'_>, store: Option<Table<'_>>, overrides: &Overrides) -> Process {
     let listen = overrides.listen.unwrap_or_else(|| listener(main, "listen", 8080));
     let admin_listen = overrides.admin_listen.unwrap_or_else(|| listener(main, "admin_listen", 8081));
     if listen == admin_listen && listen.port() != 0 {
         let message = format!("`listen` and `admin_listen` are both {listen}");
         main.place_of("admin_listen").hinted(message, "give each a port of its own");
     }
-    let store = store(main);
+    let store = self::store(store);
     let tls = main.has("tls");
     Process {
         listen,
@@ -47,6 +47,8 @@ pub(super) fn process(main: &Table<'_>, overrides: &Overrides) -> Process {
         data_dir: overrides.data_dir.clone().unwrap_or_else(|| data_dir(main)),
         retention: retention(main, store.duplicate_window),
         store,
+        // With its secret.
+        database: None,
         limits: limits(main),
         log: log(main),
         // With its secrets, which come last.
@@ -95,8 +97,7 @@ fn days(days: u64) -> Duration {
     DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX))
 }
 
-fn store(main: &Table<'_>) -> StoreSettings {
-    let table = main.table("store", keys::STORE);
+fn store(table: Option<Table<'_>>) -> StoreSettings {
     let default =
         StoreSettings { disk_reserve_bytes: 64 * MIB, duplicate_window: days(30), max_waiting_appends: 4_096 };
     let Some(table) = table else { return default };

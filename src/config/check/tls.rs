@@ -80,7 +80,7 @@ fn warn_of_its_time(identity: &TlsIdentity, now: Timestamp, at: Place<'_>) {
     }
 }
 
-fn read_certificates(path: &Path, at: Place<'_>) -> Option<Vec<u8>> {
+pub(super) fn read_certificates(path: &Path, at: Place<'_>) -> Option<Vec<u8>> {
     match read_bounded(path) {
         Ok(bytes) => Some(bytes),
         Err(error) => {

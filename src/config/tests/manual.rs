@@ -101,11 +101,12 @@ fn every_setting_is_in_the_files() {
     }
     let main: toml::Value = toml::from_str(&with_everything(MANUAL)).expect("TOML");
     let organization: toml::Value = toml::from_str(&with_everything(EXAMPLE_ORGANIZATION)).expect("TOML");
-    let tables: [(&toml::Value, &[&str], keys::Keys); 24] = [
+    let tables: [(&toml::Value, &[&str], keys::Keys); 25] = [
         (&main, &[], keys::PROCESS),
         (&main, &["tls"], keys::TLS),
         (&main, &["admin_tls"], keys::ADMIN_TLS),
         (&main, &["store"], keys::STORE),
+        (&main, &["store", "postgres"], keys::POSTGRES),
         (&main, &["retention"], keys::RETENTION),
         (&main, &["limits"], keys::LIMITS),
         (&main, &["log"], keys::LOG),

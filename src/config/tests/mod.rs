@@ -1,5 +1,6 @@
 //! The configuration as a whole: files on disk in, settings or faults out.
 
+mod database;
 mod faults;
 mod live;
 mod manual;

@@ -50,6 +50,9 @@ pub(crate) trait Engine {
     /// only where a clock went back.
     const GIVES_UP_IN_ORDER: bool = true;
 
+    /// How many random runs it is compared with the model in: fewer where making one takes long.
+    const CASES: u32 = 48;
+
     /// Opens the store on that data, with [`DUPLICATE_WINDOW`] and [`RETENTION`]. It is called again only after the
     /// earlier one closed.
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;
@@ -67,7 +70,7 @@ pub(crate) struct Swept {
     pub(crate) deleted: u64,
 }
 
-/// One test per case, each with an engine of its own.
+/// One test per case, each with an engine of its own; none where the expression gives none.
 macro_rules! store_contract {
     ($make:expr) => {
         $crate::store::contract::store_contract!(@of cases, $make;
@@ -126,13 +129,17 @@ macro_rules! store_contract {
 
         #[test]
         fn random_operations_agree_with_the_model() {
-            $crate::store::contract::model::agrees(|| $make);
+            if $make.is_some() {
+                $crate::store::contract::model::agrees(|| $make.expect("an engine, as before"));
+            }
         }
     };
     (@of $module:ident, $make:expr; $($case:ident),* $(,)?) => {
         $(#[tokio::test]
         async fn $case() {
-            $crate::store::contract::$module::$case(&$make).await;
+            if let Some(engine) = $make {
+                $crate::store::contract::$module::$case(&engine).await;
+            }
         })*
     };
 }

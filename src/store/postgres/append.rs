@@ -122,10 +122,23 @@ struct Committed {
     sync: Duration,
 }
 
+/// Commits a batch. It is safe to try again even where the first try took effect after all: every record is then found by
+/// its key, and gets the receipt that it has.
 async fn commit(shared: &Shared, batch: &[Append]) -> Result<Committed, Fault> {
-    let client = shared.pool.get().await?;
+    match try_to_commit(shared, batch).await {
+        Err(fault) if fault.is_of_the_moment() => {
+            tracing::debug!(%fault, "the connection was lost; the batch is tried again on another one");
+            try_to_commit(shared, batch).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn try_to_commit(shared: &Shared, batch: &[Append]) -> Result<Committed, Fault> {
+    let client = shared.database.pool().get().await?;
+    let patience = shared.database.patience();
     let mut work = Work { shared, client: &client, answers: Vec::new(), new: New::default() };
-    match work.all(batch).await {
+    match tokio::time::timeout(patience, work.all(batch)).await.unwrap_or(Err(Fault::TooLong(patience))) {
         Ok(()) => {
             let Work { answers, new, .. } = work;
             let records = u32::try_from(new.rows.seqs.len()).unwrap_or(u32::MAX);
@@ -134,9 +147,8 @@ async fn commit(shared: &Shared, batch: &[Append]) -> Result<Committed, Fault> {
             Ok(Committed { answers, records, bytes, sync })
         }
         Err(fault) => {
-            if client.batch_execute("rollback").await.is_err() {
-                drop(Object::take(client));
-            }
+            // With the connection its transaction ends, whatever it has come to.
+            drop(Object::take(client));
             Err(fault)
         }
     }

@@ -55,6 +55,8 @@ impl Changes {
 pub(super) struct Board {
     figures: Mutex<Figures>,
     closing: AtomicBool,
+    /// Why the database takes nothing at the moment.
+    refusing: Mutex<Option<Refusing>>,
     waiting_appends: AtomicUsize,
     max_waiting_appends: usize,
     wanted_from: AtomicI64,
@@ -75,6 +77,7 @@ impl Board {
         Self {
             figures: Mutex::new(figures),
             closing: AtomicBool::new(false),
+            refusing: Mutex::new(None),
             waiting_appends: AtomicUsize::new(0),
             max_waiting_appends,
             // Whoever needs some may not have come to say so yet.
@@ -115,6 +118,20 @@ impl Board {
     /// Whether it is not closing.
     pub(super) fn check_open(&self) -> Result<(), StoreError> {
         if self.closing.load(Ordering::Acquire) { Err(StoreError::Unavailable) } else { Ok(()) }
+    }
+
+    /// Whether a record has a prospect. Without one its caller learns at once that it has to come again.
+    pub(super) fn check_takes_records(&self) -> Result<(), StoreError> {
+        self.check_open()?;
+        match *self.refusing.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(refusing) => Err(StoreError::Engine(format!("the database takes no records: {refusing:?}").into())),
+        }
+    }
+
+    /// Notes why the database takes nothing, or that it does. Answers what was noted before.
+    pub(super) fn set_refusing(&self, refusing: Option<Refusing>) -> Option<Refusing> {
+        std::mem::replace(&mut *self.refusing.lock().unwrap_or_else(PoisonError::into_inner), refusing)
     }
 
     /// From now on nothing is taken.
@@ -169,12 +186,14 @@ impl Board {
             dead_lettered: count(figures.dead_lettered),
             high_water_mark: count(figures.high_water),
             // How full the database's disk is, is its operator's to watch.
-            free_bytes_above_reserve: u64::MAX,
-            disk_free_bytes: u64::MAX,
-            disk_reserve_bytes: 0,
+            disk: None,
             waiting_appends: self.waiting_appends.load(Ordering::Acquire),
             max_waiting_appends: self.max_waiting_appends,
-            refusing: self.closing.load(Ordering::Acquire).then_some(Refusing::Closing),
+            refusing: if self.closing.load(Ordering::Acquire) {
+                Some(Refusing::Closing)
+            } else {
+                *self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
+            },
         }
     }
 }

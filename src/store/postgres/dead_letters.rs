@@ -39,7 +39,7 @@ const TAKEN: &str = "with x as (delete from dead_letters x using records r \
 /// Makes dead letters pending again.
 pub(super) async fn requeue(shared: &Shared, which: DeadLetters) -> Result<Handled, Fault> {
     let Chosen { seqs, random, next } = choose(shared, which).await?;
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let requeue = client
         .prepare_cached(&format!(
             "{TAKEN} insert into pending (organization_id, lane, seq, due_at, attempts, last_error) \
@@ -60,7 +60,7 @@ pub(super) async fn requeue(shared: &Shared, which: DeadLetters) -> Result<Handl
 /// Puts dead letters away.
 pub(super) async fn discard(shared: &Shared, which: DeadLetters, how: &Discarded) -> Result<Handled, Fault> {
     let Chosen { seqs, random, next } = choose(shared, which).await?;
-    let mut client = shared.pool.get().await?;
+    let mut client = shared.database.pool().get().await?;
     let transaction = client.transaction().await?;
     let discard = transaction
         .prepare_cached(&format!(

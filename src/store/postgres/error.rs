@@ -3,7 +3,11 @@
 //! A connection that breaks while a commit is under way leaves it open whether that took effect. The caller is told to
 //! try again, which is safe: a repeat finds the first record by its key, and a settlement finds its lease gone.
 
+use std::error::Error as _;
+use std::time::Duration;
+
 use deadpool_postgres::PoolError;
+use tokio_postgres::error::SqlState;
 
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -32,9 +36,30 @@ pub(super) enum Fault {
     /// What is stored does not fit together.
     #[error("{0}")]
     Inconsistent(String),
+    /// Nobody answered in time.
+    #[error("the database did not answer within {0:?}")]
+    TooLong(Duration),
     /// The system has no random bits.
     #[error("no random bits: {0}")]
     Random(getrandom::Error),
+}
+
+impl Fault {
+    /// Whether it was about this connection or this moment only, so that another try at once may well succeed: the server
+    /// ended the connection, or had to choose whom to give up.
+    pub(super) fn is_of_the_moment(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let ended = [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+        ];
+        error.is_closed()
+            || error.source().is_some_and(|source| source.is::<std::io::Error>())
+            || error.code().is_some_and(|code| ended.contains(code))
+    }
 }
 
 impl From<Fault> for StoreError {
@@ -43,7 +68,9 @@ impl From<Fault> for StoreError {
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
             Fault::Lost { at, why } => Self::Lost { at, why },
-            fault @ (Fault::Database(_) | Fault::Pool(_) | Fault::Random(_)) => Self::Engine(Box::new(fault)),
+            fault @ (Fault::Database(_) | Fault::Pool(_) | Fault::TooLong(_) | Fault::Random(_)) => {
+                Self::Engine(Box::new(fault))
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ struct Taken {
 /// Serves a lease request. Records that turn out damaged become dead letters with that reason: reported by name, and no
 /// longer in the way of those behind them.
 pub(super) async fn lease(shared: &Shared, request: LeaseRequest) -> Result<Leases, Fault> {
-    let mut client = shared.pool.get().await?;
+    let mut client = shared.database.pool().get().await?;
     let transaction = client.transaction().await?;
     let mut collected =
         Collected { request: &request, leases: Leases::default(), bytes: 0, more: false, changes: Changes::default() };

@@ -36,7 +36,7 @@ pub(super) async fn page(shared: &Shared, query: &ListQuery) -> Result<Page, Fau
     let source = Source::of(query);
     let mut search = Search::of(shared, &query.filter, source);
     search.position = query.before.unwrap_or(i64::MAX);
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let (seqs, next) = search.pick(&client, limit).await?;
     Ok(Page { records: statuses(shared, &client, &seqs).await?, next })
 }
@@ -50,7 +50,7 @@ pub(super) async fn pick_dead_letters(
 ) -> Result<Picked, Fault> {
     let mut search = Search::of(shared, filter, Source { oldest_first: true, ..Source::DEAD_LETTERS });
     search.position = after;
-    search.pick(&shared.pool.get().await?, limit.clamp(1, MAX_HANDLED)).await
+    search.pick(&shared.database.pool().get().await?, limit.clamp(1, MAX_HANDLED)).await
 }
 
 /// What is looked through: a selection of `organization_id, seq, lane, text`.
@@ -207,7 +207,7 @@ impl<'a> Search<'a> {
 /// What arrived after a record, in order.
 pub(super) async fn since(shared: &Shared, number: u64, limit: usize) -> Result<Vec<Arrival>, Fault> {
     let Ok(after) = i64::try_from(number) else { return Ok(Vec::new()) };
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let select = client
         .prepare_cached(&format!("select {COLUMNS}, r.random from {FROM} where r.seq > $1 order by r.seq limit $2"))
         .await?;

@@ -39,7 +39,7 @@ const STATES: &str = "left join pending p on p.organization_id = r.organization_
 /// What became of a receipt.
 pub(super) async fn status(shared: &Shared, id: &ReceiptId) -> Result<Option<ReceiptStatus>, Fault> {
     let Some((seq, random)) = shared.place_of(id) else { return Ok(None) };
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let select =
         client.prepare_cached(&format!("select {COLUMNS}, {STATE} from {FROM} {STATES} where r.seq = $1")).await?;
     let Some(row) = client.query_opt(&select, &[&seq]).await? else { return missing(shared, seq).await };
@@ -50,7 +50,7 @@ pub(super) async fn status(shared: &Shared, id: &ReceiptId) -> Result<Option<Rec
 /// The record behind a receipt.
 pub(super) async fn record(shared: &Shared, id: &ReceiptId) -> Result<Option<StoredRecord<Details>>, Fault> {
     let Some((seq, random)) = shared.place_of(id) else { return Ok(None) };
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let select = client.prepare_cached(&format!("select {COLUMNS} from {FROM} where r.seq = $1")).await?;
     let Some(row) = client.query_opt(&select, &[&seq]).await? else { return missing(shared, seq).await };
     let found = read(&row, 0, seq, &shared.mask)?;
@@ -59,7 +59,7 @@ pub(super) async fn record(shared: &Shared, id: &ReceiptId) -> Result<Option<Sto
 
 /// A record that is not there: deleted, never there, or lost.
 async fn missing<T>(shared: &Shared, seq: i64) -> Result<Option<T>, Fault> {
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let select = client
         .prepare_cached(
             "select high_water, exists (select from deleted where first <= $1 and last >= $1), l.at, l.why \

@@ -12,7 +12,7 @@
 mod append;
 mod board;
 pub mod catalog;
-pub mod database;
+mod database;
 mod dead_letters;
 mod deleted;
 mod error;
@@ -23,6 +23,7 @@ mod list;
 mod look;
 mod oldest;
 mod open;
+mod reach;
 mod record;
 mod recount;
 mod retention;
@@ -35,9 +36,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use futures_util::future::BoxFuture;
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,7 +60,7 @@ use crate::domain::time::Timestamp;
 
 /// What every part of the engine works with.
 struct Shared {
-    pool: Pool,
+    database: Arc<Database>,
     board: Arc<Board>,
     mask: ReceiptMask,
     duplicate_window: Duration,
@@ -92,61 +91,32 @@ enum Pace {
 pub struct PostgresStore {
     shared: Arc<Shared>,
     appends: mpsc::Sender<Append>,
-    /// Ends what runs by the clock.
+    /// Ends what runs by the clock, also when this is dropped.
     closing: watch::Sender<bool>,
-    /// Where the connections live. It is there until this is dropped.
-    runtime: Option<Runtime>,
-}
-
-impl Drop for PostgresStore {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl PostgresStore {
-    /// Opens the store in this database, and brings its tables up to date. Blocks while it does.
+    /// Opens the store in this database. Blocks while it does.
     ///
     /// # Errors
-    /// [`OpenError`]: the database cannot be used, does not keep what it commits, or what is in it is not complete.
+    /// [`OpenError`]: what is in the database is not complete, or it does not answer.
     pub fn open(
-        config: tokio_postgres::Config,
+        database: Arc<Database>,
         settings: &StoreSettings,
         retention: &RetentionSettings,
     ) -> Result<Arc<Self>, OpenError> {
-        Self::open_with(config, settings, retention, Pace::ByClock)
+        Self::open_with(database, settings, retention, Pace::ByClock)
     }
 
     fn open_with(
-        config: tokio_postgres::Config,
+        database: Arc<Database>,
         settings: &StoreSettings,
         retention: &RetentionSettings,
         pace: Pace,
     ) -> Result<Arc<Self>, OpenError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("store")
-            .enable_all()
-            .build()
-            .map_err(|error| OpenError::Database(format!("no threads for it: {error}")))?;
-        let pool = open::pool(config)?;
-        let (reply, opened) = std::sync::mpsc::channel();
-        let for_opening = pool.clone();
-        runtime.spawn(async move {
-            let _gone = reply.send(open::open(&for_opening).await);
-        });
-        let opened = match opened.recv() {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => {
-                runtime.shutdown_background();
-                return Err(error);
-            }
-            Err(_gone) => return Err(OpenError::Database("opening it ended without an answer".to_owned())),
-        };
+        let opened = database.opening(open::open)?;
         let shared = Arc::new(Shared {
-            pool,
+            database: Arc::clone(&database),
             board: Arc::new(Board::new(opened.figures, settings.max_waiting_appends)),
             mask: opened.mask,
             duplicate_window: settings.duplicate_window,
@@ -155,12 +125,15 @@ impl PostgresStore {
         });
         let (appends, waiting) = mpsc::channel(settings.max_waiting_appends.max(1));
         let (closing, closed) = watch::channel(false);
-        runtime.spawn(append::run(waiting, Arc::clone(&shared)));
-        if pace == Pace::ByClock {
-            runtime.spawn(retention::run(Arc::clone(&shared), closed.clone()));
-            runtime.spawn(recount::run(Arc::clone(&shared), closed));
+        if let Some(runtime) = database.runtime() {
+            runtime.spawn(append::run(waiting, Arc::clone(&shared)));
+            if pace == Pace::ByClock {
+                runtime.spawn(retention::run(Arc::clone(&shared), closed.clone()));
+                runtime.spawn(recount::run(Arc::clone(&shared), closed.clone()));
+                runtime.spawn(reach::run(Arc::clone(&shared), closed));
+            }
         }
-        Ok(Arc::new(Self { shared, appends, closing, runtime: Some(runtime) }))
+        Ok(Arc::new(Self { shared, appends, closing }))
     }
 
     /// Does something where the connections live, whichever runtime asks.
@@ -170,14 +143,18 @@ impl PostgresStore {
         F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
         self.shared.board.check_open()?;
-        let runtime = self.runtime.as_ref().ok_or(StoreError::Unavailable)?;
-        let task = runtime.spawn(work(Arc::clone(&self.shared)));
-        task.await.map_err(|ended| StoreError::Engine(Box::new(ended)))?.map_err(StoreError::from)
+        let database = &self.shared.database;
+        let (runtime, patience) = (database.runtime().ok_or(StoreError::Unavailable)?, database.patience());
+        let work = work(Arc::clone(&self.shared));
+        // The clock is the runtime's, too: whoever asks may have none.
+        let task = runtime.spawn(async move { tokio::time::timeout(patience, work).await });
+        let done = task.await.map_err(|ended| StoreError::Engine(Box::new(ended)))?;
+        done.unwrap_or(Err(Fault::TooLong(patience))).map_err(StoreError::from)
     }
 
     async fn append_entry(&self, entry: Entry) -> Result<Receipt, StoreError> {
         let board = &self.shared.board;
-        board.check_open()?;
+        board.check_takes_records()?;
         let place = board.take_place()?;
         let record = NewRecord::prepare(&entry)?;
         drop(entry);
@@ -196,7 +173,6 @@ impl PostgresStore {
         self.closing.send_replace(true);
         // Whoever was let in before is answered: with all places in hand, nothing waits any more.
         let _all = self.appends.reserve_many(self.appends.max_capacity()).await;
-        self.shared.pool.close();
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) async fn of_each_lane(shared: &Shared) -> Result<Vec<OldestPending>, 
         let figures = shared.board.figures();
         figures.lanes.iter().map(|(id, (lane, _))| (PgGuid::from(lane.organization.guid()), id.0)).unzip()
     };
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let select = client
         .prepare_cached(
             "select p.lane, r.accepted_at from unnest($1::uuid[], $2::bigint[]) as w (organization_id, lane) \

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::{Client, Config, NoTls};
+use deadpool_postgres::Pool;
+use tokio_postgres::Client;
 
 use super::board::Figures;
 use super::error::Fault;
@@ -16,8 +16,6 @@ use crate::store::LaneId;
 use crate::store::receipt_id::{ReceiptMask, SECRET_BYTES};
 use crate::store::record_format::lane_of;
 
-/// Connections of one gateway at most.
-const CONNECTIONS: usize = 8;
 /// The oldest server that is supported.
 const OLDEST_SERVER: i32 = 150_000;
 /// The number of the lock that migrations are made under ("SGMIGRAT").
@@ -100,34 +98,21 @@ impl From<tokio_postgres::Error> for OpenError {
     }
 }
 
-/// Connections that are made when they are needed, and made again when they broke.
-pub(super) fn pool(config: Config) -> Result<Pool, OpenError> {
-    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    Pool::builder(manager)
-        .max_size(CONNECTIONS)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(std::time::Duration::from_secs(5)))
-        .create_timeout(Some(std::time::Duration::from_secs(5)))
-        .build()
-        .map_err(|error| OpenError::Database(error.to_string()))
-}
-
 /// What a gateway has to know.
 pub(super) struct Opened {
     pub(super) mask: ReceiptMask,
     pub(super) figures: Figures,
 }
 
-/// Checks the server, brings the schema up to date, and reads what the gateway has to know.
-pub(super) async fn open(pool: &Pool) -> Result<Opened, OpenError> {
-    prepare(pool).await?;
+/// Reads what the gateway has to know.
+pub(super) async fn open(pool: Pool) -> Result<Opened, OpenError> {
     let client = pool.get().await.map_err(Fault::from)?;
     Ok(Opened { mask: mask(&client).await?, figures: figures(&client).await? })
 }
 
 /// Checks the server, brings the schema up to date, and refuses half a copy of another store.
-pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenError> {
-    migrate(pool).await?;
+pub(super) async fn prepare(pool: Pool) -> Result<(), OpenError> {
+    migrate(pool.clone()).await?;
     let client = pool.get().await.map_err(Fault::from)?;
     match client.query_opt("select directory from copying", &[]).await? {
         Some(row) => Err(OpenError::HalfCopied { from: row.try_get(0)? }),
@@ -136,10 +121,12 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenError> {
 }
 
 /// Checks the server, and brings the schema up to date.
-pub(super) async fn migrate(pool: &Pool) -> Result<(), OpenError> {
+pub(super) async fn migrate(pool: Pool) -> Result<(), OpenError> {
     let mut client = pool.get().await.map_err(Fault::from)?;
     check_server(&client).await?;
     let transaction = client.transaction().await?;
+    // Whoever else is at it may take long, and so may this.
+    transaction.batch_execute("set local statement_timeout = 0").await?;
     transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     transaction.batch_execute("create table if not exists format (version integer not null)").await?;
     let found: Option<i32> = transaction.query_one("select max(version) from format", &[]).await?.try_get(0)?;

@@ -86,7 +86,7 @@ impl Steady {
 pub(super) async fn everything(shared: &Shared, now: Timestamp) -> Result<Swept, Fault> {
     let mut swept = Swept { closed: waiting::close(shared, now).await?, ..Swept::default() };
     loop {
-        let mut client = shared.pool.get().await?;
+        let mut client = shared.database.pool().get().await?;
         let transaction = client.transaction().await?;
         let lock = transaction.prepare_cached("select pg_try_advisory_xact_lock($1)").await?;
         if !transaction.query_one(&lock, &[&LOCK]).await?.try_get::<_, bool>(0)? {

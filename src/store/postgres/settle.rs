@@ -24,7 +24,7 @@ struct Held {
 
 /// Settles each lease that still holds. The answers stand in the order of the settlements.
 pub(super) async fn settle(shared: &Shared, settlements: Vec<Settlement>) -> Result<Vec<Settled>, Fault> {
-    let mut client = shared.pool.get().await?;
+    let mut client = shared.database.pool().get().await?;
     let transaction = client.transaction().await?;
     let seqs: Vec<i64> = settlements
         .iter()

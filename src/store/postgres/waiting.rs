@@ -15,7 +15,7 @@ const CLOSED_AT_ONCE: i64 = 1_000;
 /// Makes a waiting record pending again. Answers whether it waited, and had not reached the moment at which it closes.
 pub(super) async fn revive(shared: &Shared, id: &ReceiptId, now: Timestamp) -> Result<bool, Fault> {
     let Some((seq, random)) = shared.place_of(id) else { return Ok(false) };
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let revive = client
         .prepare_cached(
             "with w as (delete from waiting w using records r where w.seq = $1 and w.closes_at > $2 \
@@ -35,7 +35,7 @@ pub(super) async fn revive(shared: &Shared, id: &ReceiptId, now: Timestamp) -> R
 
 /// Closes what has waited until now. Answers how many.
 pub(super) async fn close(shared: &Shared, now: Timestamp) -> Result<u64, Fault> {
-    let client = shared.pool.get().await?;
+    let client = shared.database.pool().get().await?;
     let close = client
         .prepare_cached(
             "with w as (delete from waiting where (organization_id, seq) in \

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::space::Space;
 use super::untried::Front;
 use crate::store::observer::StoreObserver;
-use crate::store::{LaneBacklog, LaneId, Refusing, Stats, StoreError};
+use crate::store::{DiskStats, LaneBacklog, LaneId, Refusing, Stats, StoreError};
 
 /// Locks a mutex. A panic of another holder is no reason to stop reading: whoever panics breaks the store for good.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -253,9 +253,11 @@ impl Board {
             waiting: figures.waiting,
             dead_lettered: figures.dead_lettered,
             high_water_mark: figures.high_water.cast_unsigned(),
-            free_bytes_above_reserve,
-            disk_free_bytes: self.space.on_disk(),
-            disk_reserve_bytes: self.space.reserve_bytes(),
+            disk: Some(DiskStats {
+                free_bytes_above_reserve,
+                free_bytes: self.space.on_disk(),
+                reserve_bytes: self.space.reserve_bytes(),
+            }),
             waiting_appends: self.waiting_appends.load(Ordering::Relaxed),
             max_waiting_appends: self.max_waiting_appends,
             refusing,

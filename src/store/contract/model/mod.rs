@@ -86,7 +86,7 @@ struct Model {
 
 /// Runs random operations against engines made by `make` and against the model.
 pub(crate) fn agrees<E: Engine>(make: impl Fn() -> E) {
-    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: E::CASES, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     TestRunner::new(config)
         .run(&prop::collection::vec(step(), 1..150), |steps| {

@@ -30,27 +30,24 @@ use crate::store::{Leased, Store};
 struct Base(TestDatabase);
 
 impl Base {
-    fn new() -> Self {
-        Self(TestDatabase::new())
-    }
-
-    fn to_copy(&self) -> Arc<Database> {
-        Database::open_to_copy(self.0.config()).unwrap()
+    /// A new one; `None` where no server is installed.
+    fn new() -> Option<Self> {
+        TestDatabase::new().map(Self)
     }
 
     fn open(&self) -> Result<Arc<Database>, postgres::OpenError> {
-        Database::open(self.0.config())
+        Database::open(&self.0.settings())
     }
 
     fn store(&self) -> Result<Arc<PostgresStore>, postgres::OpenError> {
         let settings =
             StoreSettings { disk_reserve_bytes: 0, duplicate_window: DUPLICATE_WINDOW, max_waiting_appends: 4_096 };
-        PostgresStore::open(self.0.config(), &settings, &RETENTION)
+        PostgresStore::open(self.open()?, &settings, &RETENTION)
     }
 
     /// Copies in pieces of so many rows.
     fn copy(&self, from: &Path, piece_rows: usize, tell: &mut dyn FnMut(Progress)) -> Result<Copied, CopyError> {
-        let (source, database) = (Source::open(from)?, self.to_copy());
+        let (source, database) = (Source::open(from)?, Database::open_to_copy(&self.0.settings())?);
         Copier { source, target: Target::connect(&database)?, piece_rows }.run(&ALL, tell)
     }
 }

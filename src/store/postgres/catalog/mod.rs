@@ -14,7 +14,8 @@ use tokio_postgres::Transaction;
 use super::database::Database;
 use super::error::Fault;
 use super::guid::PgGuid;
-use crate::config::stored::Stored;
+use crate::config::settings::DatabaseSettings;
+use crate::config::stored::{NotRead, Stored};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::catalog::{Advance, AuditPage, AuditQuery, CatalogChange, CatalogStore};
@@ -29,6 +30,29 @@ const TELL: &str = "select pg_notify('streamgate_catalog', '')";
 /// The catalog in a database.
 pub struct PostgresCatalog {
     database: Arc<Database>,
+}
+
+/// What the catalog of a database holds, with nothing changed there: for commands that only look, and for a start before
+/// it. Nothing where no gateway was ever there.
+///
+/// # Errors
+/// A sentence.
+pub fn read_stored(settings: &DatabaseSettings) -> Result<Stored, NotRead> {
+    let unreachable = |fault: &dyn std::fmt::Display| NotRead::Unreachable(fault.to_string());
+    let database = Arc::new(Database::reach(settings).map_err(|fault| unreachable(&fault))?);
+    let of_work = Arc::clone(&database);
+    let stored = database.run(async move {
+        let mut client = of_work.pool().get().await?;
+        let is_there = "select to_regclass('catalog_organizations') is not null";
+        if !client.query_one(is_there, &[]).await?.try_get::<_, bool>(0)? {
+            return Ok(Stored::default());
+        }
+        rows::load(&mut client).await
+    });
+    stored.map_err(|fault| match fault {
+        StoreError::Damaged(what) => NotRead::Unusable(what),
+        fault => unreachable(&fault),
+    })
 }
 
 impl PostgresCatalog {

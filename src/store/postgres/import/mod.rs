@@ -44,6 +44,9 @@ pub(in crate::store) struct Target {
     runtime: Runtime,
 }
 
+/// A table of millions is read in one statement.
+const PATIENT: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = '60s'";
+
 fn failed(doing: &'static str) -> impl Fn(Fault) -> CopyError {
     move |fault| CopyError::Database { doing, fault: OpenError::from(fault).without_prefix() }
 }
@@ -53,7 +56,12 @@ impl Target {
     pub(in crate::store) fn connect(database: &Database) -> Result<Self, CopyError> {
         let no_runtime = |fault| OpenError::Database(format!("no runtime for it: {fault}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
-        let client = runtime.block_on(database.pool().get()).map_err(|fault| OpenError::from(Fault::from(fault)))?;
+        let client = runtime.block_on(async {
+            let client = database.pool().get().await?;
+            client.batch_execute(PATIENT).await?;
+            Ok(client)
+        });
+        let client = client.map_err(|fault: Fault| OpenError::from(fault))?;
         Ok(Self { client, runtime })
     }
 

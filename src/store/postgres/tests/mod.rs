@@ -26,14 +26,14 @@ struct InDatabase {
 }
 
 impl InDatabase {
-    fn new() -> Self {
+    fn new() -> Option<Self> {
         let settings =
             StoreSettings { disk_reserve_bytes: 0, duplicate_window: DUPLICATE_WINDOW, max_waiting_appends: 4_096 };
-        Self { database: Database::new(), settings, retention: RETENTION, open: Mutex::new(None) }
+        Some(Self { database: Database::new()?, settings, retention: RETENTION, open: Mutex::new(None) })
     }
 
     fn open_store(&self) -> Arc<PostgresStore> {
-        let store = PostgresStore::open_with(self.database.config(), &self.settings, &self.retention, Pace::ByHand);
+        let store = PostgresStore::open_with(self.database.open(), &self.settings, &self.retention, Pace::ByHand);
         let store = store.unwrap();
         // Nobody is subscribed here.
         store.keep_from(None);
@@ -44,6 +44,7 @@ impl InDatabase {
 impl Engine for InDatabase {
     /// A gateway gives up what it finds, whatever the others hold.
     const GIVES_UP_IN_ORDER: bool = false;
+    const CASES: u32 = 16;
 
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
         Box::pin(async {

@@ -17,7 +17,7 @@ impl CatalogEngine for InFile {
 
 mod contract {
     use super::*;
-    catalog_contract!(InFile(tempfile::tempdir().unwrap()));
+    catalog_contract!(Some(InFile(tempfile::tempdir().unwrap())));
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl crate::store::contract::subscriptions::Engine for InAFile {
     }
 }
 
-subscriptions_contract!(InAFile::new());
+subscriptions_contract!(Some(InAFile::new()));
 
 #[test]
 fn closed_it_is_one_file() {

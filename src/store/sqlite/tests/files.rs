@@ -135,7 +135,7 @@ async fn at_the_reserve_records_are_refused_and_deliveries_go_on() {
     let full = StoreSettings { disk_reserve_bytes: u64::MAX, ..settings() };
     let bench = Bench(SqliteStore::open(&engine.path(), &full, &for_ever()).unwrap());
     assert_eq!(bench.0.stats().refusing, Some(Refusing::Full));
-    assert_eq!(bench.0.stats().free_bytes_above_reserve, 0);
+    assert_eq!(bench.0.stats().disk.unwrap().free_bytes_above_reserve, 0);
     let refused = bench.0.append(entry(admitted(3))).await;
     assert!(matches!(refused, Err(StoreError::Full { reserve_bytes: u64::MAX, .. })), "{refused:?}");
     let leases = bench.lease(at(1), 2).await;

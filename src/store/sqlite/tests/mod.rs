@@ -155,11 +155,11 @@ fn replace(dir: &Path, record: i64, from: &str, to: &str) {
 
 mod contract {
     use super::*;
-    store_contract!(InDirectory::new());
+    store_contract!(Some(InDirectory::new()));
 }
 
 /// The same with an index that is used from the first record on.
 mod contract_with_merges {
     use super::*;
-    store_contract!(InDirectory::merging_at(1));
+    store_contract!(Some(InDirectory::merging_at(1)));
 }
