@@ -13,6 +13,7 @@ mod doctor;
 mod health;
 mod keys;
 mod listen;
+mod migrate_store;
 mod output;
 mod progress;
 mod records;
@@ -99,6 +100,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Make of a damaged store one that starts, and write down what was lost; says what it would do first.
     Recover(recover::RecoverArgs),
+    /// Copy the store of a stopped gateway from its files into PostgreSQL, which several gateways can share.
+    MigrateStore(migrate_store::MigrateStoreArgs),
     /// Print a completion script for your shell.
     Completions(completions::CompletionsArgs),
 }
@@ -190,6 +193,7 @@ pub fn main() -> ExitCode {
         Some(Command::Apply(args)) => administration::apply::run(&args, &output),
         Some(Command::Verify(args)) => verify::run(&args, &output),
         Some(Command::Recover(args)) => recover::run(&args, &output),
+        Some(Command::MigrateStore(args)) => migrate_store::run(&args, &output),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command(), &output),
     };
     match outcome {

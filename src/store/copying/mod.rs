@@ -27,6 +27,7 @@ use super::sqlite::OpenError;
 use super::sqlite::export::{Piece, Source};
 use super::sqlite::verify::report::Report;
 use super::sqlite::verify::{Options, Progress};
+use crate::config::settings::DatabaseSettings;
 
 /// Records, or other rows, that one transaction copies at most.
 const PIECE_ROWS: usize = 4_096;
@@ -112,12 +113,14 @@ const fn advice(fault: &OpenError) -> &'static str {
 /// [`CopyError`]. What was copied by then stays, and another run goes on with it.
 pub fn copy(
     from: &Path,
-    to: &Database,
+    to: &DatabaseSettings,
     options: &Options,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Copied, CopyError> {
-    let mut copier = Copier { source: Source::open(from)?, target: Target::connect(to)?, piece_rows: PIECE_ROWS };
-    copier.run(options, tell)
+    // First, so that a database is left alone where there is nothing to copy.
+    let source = Source::open(from)?;
+    let database = Database::open_to_copy(to)?;
+    Copier { source, target: Target::connect(&database)?, piece_rows: PIECE_ROWS }.run(options, tell)
 }
 
 /// A copy under way.
