@@ -49,7 +49,7 @@ pub enum CopyError {
     )]
     Damaged(String),
     /// The database cannot be used.
-    #[error("the database to copy to cannot be used: {0}")]
+    #[error(transparent)]
     Target(#[from] postgres::OpenError),
     /// The database did not do something.
     #[error(

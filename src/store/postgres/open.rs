@@ -64,7 +64,7 @@ pub enum OpenError {
     /// A store is being copied to it, or was and not to its end.
     #[error(
         "the database holds a copy of the store in {from} that is not finished: finish it with `streamgate migrate-store \
-         --from sqlite:{from}`, or take an empty database"
+         --from sqlite:{from} --to postgres`, or take an empty database"
     )]
     HalfCopied {
         /// The data directory of that store, where it was copied.
