@@ -13,6 +13,7 @@ mod doctor;
 mod health;
 mod keys;
 mod listen;
+mod migrate;
 mod migrate_store;
 mod output;
 mod progress;
@@ -96,8 +97,11 @@ enum Command {
     Export(administration::export::ExportArgs),
     /// Make organizations of the store be what files say.
     Apply(administration::apply::ApplyArgs),
-    /// Prove that every receipt of a store is accounted for; the gateway must not run. Changes nothing.
+    /// Prove that every receipt of a store is accounted for: of files that no gateway has open, or of a database. Changes
+    /// nothing.
     Verify(verify::VerifyArgs),
+    /// Bring the tables of the database up to date, before a gateway does.
+    Migrate(migrate::MigrateArgs),
     /// Make of a damaged store one that starts, and write down what was lost; says what it would do first.
     Recover(recover::RecoverArgs),
     /// Copy the store of a stopped gateway from its files into PostgreSQL, which several gateways can share.
@@ -192,6 +196,7 @@ pub fn main() -> ExitCode {
         Some(Command::Export(args)) => administration::export::run(&args, &output),
         Some(Command::Apply(args)) => administration::apply::run(&args, &output),
         Some(Command::Verify(args)) => verify::run(&args, &output),
+        Some(Command::Migrate(args)) => migrate::run(&args, &output),
         Some(Command::Recover(args)) => recover::run(&args, &output),
         Some(Command::MigrateStore(args)) => migrate_store::run(&args, &output),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command(), &output),

@@ -1,13 +1,15 @@
 //! `streamgate verify`: whether every receipt that was ever handed out is accounted for. Reads all of a store that no
 //! gateway has open, and changes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::output::{Output, printable};
 use super::progress::Line;
 use super::{Exit, Failure, with_causes};
 use crate::app::upkeep::{self, Counts, Finding, Options, Report, Severity};
+use crate::config::Overrides;
+use crate::config::settings::Process;
 
 /// Findings of each kind that are shown unless all are wanted.
 const SHOWN: usize = 20;
@@ -18,6 +20,9 @@ const RECEIPTS_SHOWN: usize = 3;
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     pub(super) store: StoreArgs,
+    /// The configuration file, to verify the store that it names: files, or a database, whose gateways may run.
+    #[arg(long, env = "STREAMGATE_CONFIG", value_name = "FILE", conflicts_with = "data_dir")]
+    config: Option<PathBuf>,
 }
 
 /// Which store, and how much is wanted of what is found.
@@ -45,16 +50,36 @@ impl StoreArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs, output: &Output) -> Result<Exit, Failure> {
+    let process = args.config.as_deref().map(configured).transpose()?;
+    let mut options = args.store.options();
     let mut line = Line::start(output.is_json());
-    let report = upkeep::verify(&args.store.data_dir, &args.store.options(), &mut |progress| line.show(progress));
+    let mut show = |progress| line.show(progress);
+    let unusable = |fault: &dyn std::error::Error| Failure::new(Exit::Store, with_causes(fault));
+    let database = process.as_ref().and_then(|process| process.database.as_ref());
+    let data_dir = process.as_ref().map_or(&args.store.data_dir, |process| &process.data_dir);
+    if let Some(process) = &process {
+        options.duplicate_window = process.store.duplicate_window;
+    }
+    let report = match database {
+        Some(database) => upkeep::verify_database(database, &options, &mut show).map_err(|fault| unusable(&fault)),
+        None => upkeep::verify(data_dir, &options, &mut show).map_err(|fault| unusable(&fault)),
+    };
     line.end();
-    let report = report.map_err(|fault| Failure::new(Exit::Store, with_causes(&fault)))?;
+    let report = report?;
     if output.is_json() {
         output.json(&with_advice(&report))?;
     } else {
         print(&report, args.store.all, output)?;
     }
     Ok(if report.sound { Exit::Done } else { Exit::Refused })
+}
+
+/// What the configuration says of its store.
+fn configured(file: &Path) -> Result<Process, Failure> {
+    let overrides = Overrides { read_only: true, ..Overrides::default() };
+    let config = crate::app::load_config(Some(file), &overrides);
+    let faults = |faults| Failure::new(Exit::Configuration, format!("the configuration has faults\n{faults}"));
+    config.map(|config| config.process).map_err(faults)
 }
 
 /// The report, each finding with what it means and what to do.
@@ -64,7 +89,7 @@ pub(super) fn with_advice(report: &Report) -> serde_json::Value {
     for (member, finding) in findings.into_iter().flatten().zip(&report.findings) {
         if let Some(members) = member.as_object_mut() {
             members.insert("meaning".to_owned(), finding.kind.meaning().into());
-            members.insert("action".to_owned(), finding.kind.action().into());
+            members.insert("action".to_owned(), finding.action().into());
         }
     }
     value
@@ -74,7 +99,7 @@ pub(super) fn with_advice(report: &Report) -> serde_json::Value {
 pub(super) fn print(report: &Report, all: bool, output: &Output) -> Result<(), Failure> {
     let Report { counts, findings, totals, .. } = report;
     let verdict = if report.sound { "sound" } else { "NOT SOUND" };
-    output.line(format!("{}: {verdict}", report.directory))?;
+    output.line(format!("{}: {verdict}", report.store))?;
     for (name, count) in rows(counts) {
         output.line(format!("  {name:<28} {count:>12}"))?;
     }
@@ -82,7 +107,7 @@ pub(super) fn print(report: &Report, all: bool, output: &Output) -> Result<(), F
     for finding in findings {
         if told != Some(finding.kind) {
             output.line(format!("\n{}", finding.kind.meaning()))?;
-            output.line(format!("  what to do: {}", finding.kind.action()))?;
+            output.line(format!("  what to do: {}", finding.action()))?;
             told = Some(finding.kind);
         }
         output.line(format!("  - {}", in_words(finding, all)))?;

@@ -31,6 +31,7 @@ mod record_format;
 pub mod selection;
 pub mod sqlite;
 pub mod subscriptions;
+pub mod verification;
 
 #[cfg(test)]
 pub mod contract;

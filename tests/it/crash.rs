@@ -164,6 +164,10 @@ fn d1_kill_9_in_the_middle_of_batches_loses_nothing() {
 
 #[test]
 fn d1_control_without_durability_records_are_lost() {
+    if crate::support::store::is_postgres() {
+        // The fault point is in the engine on files.
+        return;
+    }
     let (noted, missing) = lost_after_kills(3, Some("acknowledge-before-commit"));
     assert!(missing > 0, "all {noted} receipts survived although nothing was durable: the test above proves nothing");
 }

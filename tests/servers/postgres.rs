@@ -172,6 +172,19 @@ impl Server {
         process.wait().expect("ended");
     }
 
+    /// One more setting, for the next run.
+    pub(crate) fn set(&mut self, setting: String) {
+        self.settings.push(setting);
+    }
+
+    /// Gives a folder and what is in it to the server's user.
+    pub(crate) fn own(&self, folder: &Path) {
+        if is_root() {
+            let given = Command::new("chown").arg("-R").arg(USER).arg(folder).status();
+            assert!(given.is_ok_and(|status| status.success()), "chown");
+        }
+    }
+
     /// Its process, for signals.
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().map(Child::id).expect("it runs")

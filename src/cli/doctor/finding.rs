@@ -45,6 +45,8 @@ pub(super) enum Group {
     Disk,
     /// Room, permissions, lock and files of the data directory.
     DataDirectory,
+    /// The database, where records are kept in one.
+    Database,
     /// Limits of the process: files, memory, processors; who it runs as.
     Machine,
     /// Whether the clock can be believed.
@@ -61,10 +63,11 @@ pub(super) enum Group {
 
 impl Group {
     /// Every group, in the order in which they are shown.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Configuration,
         Self::Disk,
         Self::DataDirectory,
+        Self::Database,
         Self::Machine,
         Self::Clock,
         Self::Issuers,
@@ -79,6 +82,7 @@ impl Group {
             Self::Configuration => "configuration",
             Self::Disk => "disk",
             Self::DataDirectory => "data-directory",
+            Self::Database => "database",
             Self::Machine => "machine",
             Self::Clock => "clock",
             Self::Issuers => "issuers",
@@ -157,6 +161,16 @@ checks! {
     Lock = DataDirectory "lock",
     /// Whether a start would take the files.
     Store = DataDirectory "store",
+    /// Whether the database answers.
+    DatabaseConnection = Database "database-connection",
+    /// What a 202 promises on it.
+    DatabaseDurability = Database "durability",
+    /// Whether there is room for our connections.
+    DatabaseConnections = Database "database-connections",
+    /// Whether a start would take its tables.
+    DatabaseFormat = Database "format",
+    /// Whether its clock and ours agree.
+    DatabaseClock = Database "database-clock",
     /// Open files against connections.
     FileDescriptors = Machine "file-descriptors",
     /// Memory against what the limits allow.

@@ -13,6 +13,7 @@ mod certificate;
 mod clock;
 mod configuration;
 mod data_directory;
+mod database;
 mod destinations;
 mod disk;
 mod finding;
@@ -172,6 +173,7 @@ fn round(group: Group, scene: &Arc<Scene>) -> Round {
             Group::Configuration => configuration::examine,
             Group::Disk => disk::examine,
             Group::DataDirectory => data_directory::examine,
+            Group::Database => database::examine,
             Group::Machine => machine::examine,
             Group::Clock => clock::examine,
             Group::Issuers => issuers::examine,

@@ -25,8 +25,7 @@ use super::postgres::import::{Standing, Target};
 use super::postgres::{self, Database};
 use super::sqlite::OpenError;
 use super::sqlite::export::{Piece, Source};
-use super::sqlite::verify::report::Report;
-use super::sqlite::verify::{Options, Progress};
+use super::verification::{Options, Progress, Report};
 use crate::config::settings::DatabaseSettings;
 
 /// Records, or other rows, that one transaction copies at most.

@@ -72,7 +72,7 @@ impl Database {
     /// [`OpenError`].
     pub fn open_to_copy(settings: &DatabaseSettings) -> Result<Arc<Self>, OpenError> {
         let database = Self::reach(settings)?;
-        database.opening(open::migrate)?;
+        database.opening(open::bring_up_to_date)?;
         Ok(Arc::new(database))
     }
 

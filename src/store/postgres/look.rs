@@ -12,12 +12,12 @@ use super::error::Fault;
 use super::record::{COLUMNS, FROM, WIDTH, read};
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
-use crate::store::receipt_id::same;
+use crate::store::receipt_id::{ReceiptMask, same};
 use crate::store::record_format::{Damage, ReadRecord, summary};
 use crate::store::{DeliveryState, Details, Discarded, ReceiptStatus, StoredRecord, Waiting};
 
 /// Where a record stands: what is selected behind [`COLUMNS`].
-const STATE: &str = "p.due_at, p.attempts, p.last_error, w.closes_at, w.attempts, w.last_error, \
+pub(super) const STATE: &str = "p.due_at, p.attempts, p.last_error, w.closes_at, w.attempts, w.last_error, \
      d.at, d.attempts, d.last_error, x.at, x.attempts, x.reason, g.at, g.attempts, g.reason, \
      w.since, d.closed_after_minutes, g.discarded_at, g.discarded_by, g.discarded_for";
 const PENDING: usize = WIDTH;
@@ -30,7 +30,7 @@ const CLOSED_AFTER: usize = WAITING_SINCE + 1;
 const DISCARDED_AT: usize = CLOSED_AFTER + 1;
 
 /// The tables of states.
-const STATES: &str = "left join pending p on p.organization_id = r.organization_id and p.lane = r.lane and p.seq = r.seq \
+pub(super) const STATES: &str = "left join pending p on p.organization_id = r.organization_id and p.lane = r.lane and p.seq = r.seq \
      left join waiting w on w.organization_id = r.organization_id and w.seq = r.seq \
      left join delivered d on d.organization_id = r.organization_id and d.seq = r.seq \
      left join dead_letters x on x.organization_id = r.organization_id and x.seq = r.seq \
@@ -43,7 +43,7 @@ pub(super) async fn status(shared: &Shared, id: &ReceiptId) -> Result<Option<Rec
     let select =
         client.prepare_cached(&format!("select {COLUMNS}, {STATE} from {FROM} {STATES} where r.seq = $1")).await?;
     let Some(row) = client.query_opt(&select, &[&seq]).await? else { return missing(shared, seq).await };
-    let (found, status) = status_in(&row, shared)?;
+    let (found, status) = status_in(&row, &shared.mask)?;
     Ok(same(&found, &random).then_some(status))
 }
 
@@ -88,17 +88,17 @@ pub(super) async fn statuses(
         .await?;
     let parameters: [&(dyn ToSql + Sync); 1] = [&seqs];
     let rows = client.query(&select, &parameters).await?;
-    rows.iter().map(|row| Ok(status_in(row, shared).map(|(_, status)| status)?)).collect()
+    rows.iter().map(|row| Ok(status_in(row, &shared.mask).map(|(_, status)| status)?)).collect()
 }
 
-fn status_in(row: &Row, shared: &Shared) -> Result<([u8; 16], ReceiptStatus), Damage> {
+fn status_in(row: &Row, mask: &ReceiptMask) -> Result<([u8; 16], ReceiptStatus), Damage> {
     let seq: i64 = row.try_get(0).unwrap_or(0);
-    let found = read(row, 0, seq, &shared.mask)?;
+    let found = read(row, 0, seq, mask)?;
     let random = found.random;
     standing_in(row, found).map(|status| (random, status))
 }
 
-fn standing_in(row: &Row, found: ReadRecord) -> Result<ReceiptStatus, Damage> {
+pub(super) fn standing_in(row: &Row, found: ReadRecord) -> Result<ReceiptStatus, Damage> {
     let seq = found.seq;
     let damage = |what| Damage { seq, what };
     let unreadable = |_| damage("its state cannot be read");

@@ -16,6 +16,7 @@ mod database;
 mod dead_letters;
 mod deleted;
 mod error;
+pub mod facts;
 mod guid;
 pub(super) mod import;
 mod lease;
@@ -30,6 +31,7 @@ mod retention;
 mod settle;
 pub mod subscriptions;
 mod trim;
+pub mod verify;
 mod waiting;
 
 use std::future::Future;
@@ -41,7 +43,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::database::Database;
-pub use self::open::OpenError;
+pub use self::open::{OpenError, migrate};
 pub use self::subscriptions::PostgresSubscriptions;
 
 use self::append::Append;

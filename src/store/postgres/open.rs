@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 
 use deadpool_postgres::Pool;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient};
 
+use super::Database;
 use super::board::Figures;
 use super::error::Fault;
 use super::guid::PgGuid;
+use crate::config::settings::DatabaseSettings;
 use crate::store::LaneId;
 use crate::store::receipt_id::{ReceiptMask, SECRET_BYTES};
 use crate::store::record_format::lane_of;
@@ -22,7 +24,7 @@ const OLDEST_SERVER: i32 = 150_000;
 pub(super) const LOCK: i64 = 0x5347_4d49_4752_4154;
 
 /// Every migration, in order.
-const MIGRATIONS: [&str; 1] = [concat!(
+pub(super) const MIGRATIONS: [&str; 1] = [concat!(
     include_str!("schema_1.sql"),
     include_str!("schema_catalog_1.sql"),
     include_str!("schema_subscriptions_1.sql"),
@@ -70,6 +72,16 @@ pub enum OpenError {
         /// The data directory of that store, where it was copied.
         from: String,
     },
+    /// Its tables are not up to date, and this is not the time to change that.
+    #[error(
+        "the database has the store's format {found}, and this version knows {known}: run `streamgate migrate` first"
+    )]
+    OlderFormat {
+        /// What the database says; 0 where no gateway was ever there.
+        found: i32,
+        /// What is known.
+        known: usize,
+    },
     /// What is in it does not fit together.
     #[error("the store in the database is not complete: {0}")]
     Inconsistent(String),
@@ -107,13 +119,17 @@ pub(super) struct Opened {
 /// Reads what the gateway has to know.
 pub(super) async fn open(pool: Pool) -> Result<Opened, OpenError> {
     let client = pool.get().await.map_err(Fault::from)?;
-    Ok(Opened { mask: mask(&client).await?, figures: figures(&client).await? })
+    Ok(Opened { mask: mask(&**client).await?, figures: figures(&client).await? })
 }
 
 /// Checks the server, brings the schema up to date, and refuses half a copy of another store.
 pub(super) async fn prepare(pool: Pool) -> Result<(), OpenError> {
-    migrate(pool.clone()).await?;
-    let client = pool.get().await.map_err(Fault::from)?;
+    bring_up_to_date(pool.clone()).await?;
+    check_complete(&*pool.get().await.map_err(Fault::from)?).await
+}
+
+/// Refuses half a copy of another store.
+async fn check_complete(client: &Client) -> Result<(), OpenError> {
     match client.query_opt("select directory from copying", &[]).await? {
         Some(row) => Err(OpenError::HalfCopied { from: row.try_get(0)? }),
         None => Ok(()),
@@ -121,7 +137,7 @@ pub(super) async fn prepare(pool: Pool) -> Result<(), OpenError> {
 }
 
 /// Checks the server, and brings the schema up to date.
-pub(super) async fn migrate(pool: Pool) -> Result<(), OpenError> {
+pub(super) async fn bring_up_to_date(pool: Pool) -> Result<(), OpenError> {
     let mut client = pool.get().await.map_err(Fault::from)?;
     check_server(&client).await?;
     let transaction = client.transaction().await?;
@@ -148,6 +164,18 @@ pub(super) async fn migrate(pool: Pool) -> Result<(), OpenError> {
     }
     transaction.commit().await?;
     Ok(())
+}
+
+/// Brings the tables of a database up to date. Answers from which format to which. Blocks while it does.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn migrate(settings: &DatabaseSettings) -> Result<(i32, i32), OpenError> {
+    let database = Database::reach(settings)?;
+    let format_now = |pool: Pool| async move { format(&*pool.get().await.map_err(Fault::from)?).await };
+    let from = database.opening(format_now)?;
+    database.opening(prepare)?;
+    Ok((from, database.opening(format_now)?))
 }
 
 /// What is counted, over all gateways.
@@ -203,7 +231,28 @@ async fn check_server(client: &Client) -> Result<(), OpenError> {
     Ok(())
 }
 
-async fn mask(client: &Client) -> Result<ReceiptMask, OpenError> {
+/// Whether a gateway of this version was there, and no copy is half done. Changes nothing.
+pub(super) async fn check_format(client: &Client) -> Result<(), OpenError> {
+    let found = format(client).await?;
+    let known = MIGRATIONS.len();
+    match usize::try_from(found) {
+        Ok(found) if found == known => check_complete(client).await,
+        Ok(found_format) if found_format > known => Err(OpenError::UnknownFormat { found, known }),
+        Ok(_) | Err(_) => Err(OpenError::OlderFormat { found, known }),
+    }
+}
+
+/// The format of the tables; 0 where there are none.
+pub(super) async fn format(client: &Client) -> Result<i32, OpenError> {
+    let is_there = client.query_one("select to_regclass('format') is not null", &[]).await?;
+    if !is_there.try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    let found: Option<i32> = client.query_one("select max(version) from format", &[]).await?.try_get(0)?;
+    Ok(found.unwrap_or(0))
+}
+
+pub(super) async fn mask(client: &impl GenericClient) -> Result<ReceiptMask, OpenError> {
     let row = client.query_one("select receipt_secret, receipt_secret_crc from meta", &[]).await?;
     let wrong =
         || OpenError::Inconsistent("the secret that makes receipt IDs is not the one that was written".to_owned());

@@ -224,7 +224,8 @@ fn headers<'a>(key: &'a str, body: &[u8]) -> Vec<(&'a str, &'a str)> {
 
 /// Writes `streamgate.toml` and the organizations.
 pub(crate) fn write_configuration(folder: &Path, setup: &Setup) {
-    std::fs::write(folder.join("streamgate.toml"), &setup.process).expect("written");
+    let process = super::store::on_its_engine(folder, &setup.process);
+    std::fs::write(folder.join("streamgate.toml"), process).expect("written");
     if setup.tls {
         tls::authority().write_pair(folder);
     }

@@ -5,9 +5,12 @@ pub(crate) mod described;
 pub(crate) mod gateway;
 #[path = "../../support/issuer.rs"]
 pub(crate) mod issuer;
+#[path = "../../servers/postgres.rs"]
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod store;
 pub(crate) mod tls;
 
 use std::io::Write as _;

@@ -43,6 +43,8 @@ fn half_a_copy_is_refused(base: &Base) {
         "{message}"
     );
     assert!(matches!(base.store().err(), Some(postgres::OpenError::HalfCopied { .. })));
+    let verified = postgres::verify::verify(&base.0.settings(), &ALL, &mut |_| {});
+    assert!(matches!(verified.err(), Some(postgres::OpenError::HalfCopied { .. })));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::store::catalog::AuditQuery;
 use crate::store::contract::{at, entry as arriving};
 use crate::store::postgres::PostgresSubscriptions;
 use crate::store::postgres::catalog::PostgresCatalog;
+use crate::store::postgres::verify::verify;
 use crate::store::sqlite::recover::recover;
 use crate::store::sqlite::tests::tamper;
 use crate::store::sqlite::tests::verify::everything_below;
@@ -36,6 +37,9 @@ fn all_of_it_is_there_and_the_files_are_as_they_were() {
     assert_eq!(states.iter().sum::<u64>(), copied.rows("records"));
     assert_eq!((copied.rows("audit"), copied.rows("notices"), copied.lost_and_written_down), (38, 39, 0));
 
+    let report = verify(&base.0.settings(), &ALL, &mut |_| {}).unwrap();
+    assert!(report.sound, "{:?}", report.findings);
+    assert_eq!((report.newest, report.counts.verified), (120, copied.rows("records")));
     let store = base.store().unwrap();
     same_receipts(&store, &filled.known);
     let there = figures(&*store);
@@ -138,6 +142,9 @@ fn receipts_of_lost_records_say_so_there_too() {
     recover(&engine.path(), &ALL, &mut |_| {}).unwrap();
     let copied = base.copy(&engine.path(), 10, &mut |_| {}).unwrap();
     assert_eq!((copied.newest, copied.gone, copied.lost_and_written_down), (30, 5, 5));
+    let report = verify(&base.0.settings(), &ALL, &mut |_| {}).unwrap();
+    assert!(report.sound, "{:?}", report.findings);
+    assert_eq!((report.counts.deleted, report.counts.lost_and_written_down, report.written_down.len()), (0, 5, 2));
     let store = base.store().unwrap();
     wait(async {
         for (n, id) in (1..).zip(&ids) {

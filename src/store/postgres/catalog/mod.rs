@@ -55,6 +55,11 @@ pub fn read_stored(settings: &DatabaseSettings) -> Result<Stored, NotRead> {
     })
 }
 
+/// What of it is not as it was written, in sentences.
+pub(super) async fn verify(transaction: &Transaction<'_>) -> Result<Vec<String>, Fault> {
+    rows::verify(transaction).await
+}
+
 impl PostgresCatalog {
     /// The catalog of this database, whose tables are there since it was opened.
     pub const fn open(database: Arc<Database>) -> Self {

@@ -148,6 +148,35 @@ async fn api_keys(of: &Transaction<'_>) -> Result<BTreeMap<Arc<str>, StoredApiKe
     rows.into_iter().map(api_key).collect()
 }
 
+/// What is not as it was written.
+pub(super) async fn verify(of: &Transaction<'_>) -> Result<Vec<String>, Fault> {
+    let mut wrong = Vec::new();
+    let mut note = |read: Result<(), Fault>| match read {
+        Err(Fault::Inconsistent(what)) => {
+            wrong.push(what);
+            Ok(())
+        }
+        read => read,
+    };
+    note(generation(of).await.map(drop))?;
+    note(organizations(of).await.map(drop))?;
+    note(api_keys(of).await.map(drop))?;
+    let select = of
+        .prepare(
+            "select seq, at, organization_id, resource, entry, crc from audit where seq > $1 order by seq limit 1000",
+        )
+        .await?;
+    let mut last = i64::MIN;
+    loop {
+        let rows = of.query(&select, &[&last]).await?;
+        let Some(newest) = rows.last() else { return Ok(wrong) };
+        last = newest.try_get(0)?;
+        for row in &rows {
+            note(entry(row, row.try_get(0)?).map(drop))?;
+        }
+    }
+}
+
 /// A page of the trail, newest first.
 pub(super) async fn audit(client: &impl GenericClient, query: &AuditQuery) -> Result<AuditPage, Fault> {
     let limit = query.limit.min(MAX_PAGE);

@@ -15,7 +15,7 @@ use super::{Target, failed, hold};
 use crate::store::copying::CopyError;
 use crate::store::copying::rows::{Row, Seal, Sealed, Table};
 use crate::store::sqlite::export::Identity;
-use crate::store::sqlite::verify::Progress;
+use crate::store::verification::Progress;
 
 /// Rows between two words about how far it is.
 const TOLD_EVERY: u64 = 10_000;

@@ -45,6 +45,11 @@ pub struct PostgresSubscriptions {
     role: Mutex<Option<(Instant, Role)>>,
 }
 
+/// What of it is not as it was written, in sentences.
+pub(super) async fn verify(transaction: &tokio_postgres::Transaction<'_>) -> Result<Vec<String>, Fault> {
+    rows::verify(transaction).await
+}
+
 /// Numbers in the database have a sign; ours stay far below where it matters.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)

@@ -32,12 +32,31 @@ pub(super) async fn load(mut client: Client) -> Result<(Revision, Vec<Subscripti
     // Read first: a change in between makes the list newer than its revision, which costs another look.
     let row = transaction.query_one("select revision from subscriptions_state", &[]).await?;
     let revision = Revision(row.try_get::<_, i64>(0)?.cast_unsigned());
-    let select = "select organization_id, id, document, crc, after, ended_at, ended_because, number \
-         from subscriptions order by number";
-    let rows = transaction.query(select, &[]).await?;
+    let rows = transaction.query(EVERYBODY, &[]).await?;
     let subscriptions = rows.iter().map(subscription_in).collect::<Result<_, Fault>>()?;
     transaction.commit().await?;
     Ok((revision, subscriptions))
+}
+
+const EVERYBODY: &str = "select organization_id, id, document, crc, after, ended_at, ended_because, number \
+     from subscriptions order by number";
+
+/// What is not as it was written.
+pub(super) async fn verify(of: &tokio_postgres::Transaction<'_>) -> Result<Vec<String>, Fault> {
+    let mut wrong = Vec::new();
+    for row in of.query(EVERYBODY, &[]).await? {
+        match subscription_in(&row) {
+            Err(Fault::Inconsistent(what)) => wrong.push(what),
+            read => drop(read?),
+        }
+    }
+    let stray = "select count(*) from notices n where not exists (select from subscriptions s \
+         where s.organization_id = n.organization_id and s.id = n.subscription)";
+    let stray: i64 = of.query_one(stray, &[]).await?.try_get(0)?;
+    if stray > 0 {
+        wrong.push(format!("{stray} notices are for a subscription that is not there"));
+    }
+    Ok(wrong)
 }
 
 fn subscription_in(row: &Row) -> Result<Subscription, Fault> {

@@ -4,6 +4,7 @@ mod catalog;
 mod gateways;
 pub(crate) mod server;
 mod subscriptions;
+mod verify;
 
 use std::sync::{Arc, Mutex};
 

@@ -19,12 +19,12 @@ use super::lock::{DirectoryLock, LOCK};
 use super::schema::{self, RECORDS, with_suffix};
 use super::survey::ground::{self, Ground};
 use super::survey::unchanged::Unchanged;
-use super::verify::report::{Findings, Report};
-use super::verify::{self, Options, Progress};
+use super::verify;
 use super::{catalog, subscriptions};
 use crate::store::copying::CopyError;
 use crate::store::copying::rows::{Rows, Value};
 use crate::store::receipt_id::SECRET_BYTES;
+use crate::store::verification::{Findings, Options, Progress, Report};
 
 /// Which store it is, and as of which moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

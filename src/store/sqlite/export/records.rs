@@ -8,11 +8,11 @@ use super::super::error::OpenError;
 use super::super::schema::RECORDS;
 use super::super::survey::states::{StateRow, TABLES};
 use super::super::survey::{Place, Standing, Survey, Window};
-use super::super::verify::report::Findings;
 use super::{Piece, Source, exact};
 use crate::store::Lane;
 use crate::store::copying::CopyError;
 use crate::store::copying::rows::{Row, Rows, Table, Value};
+use crate::store::verification::Findings;
 
 /// What a column of a state is made of.
 #[derive(Debug, Clone, Copy)]

@@ -19,7 +19,7 @@ use crate::store::receipt_id::SECRET_BYTES;
 use crate::store::sqlite::block::{self, Head};
 use crate::store::sqlite::error::OpenError;
 use crate::store::sqlite::row::DuplicateKey;
-use crate::store::sqlite::verify::report::{Finding, Findings, Kind};
+use crate::store::verification::{Finding, Findings, Kind};
 
 /// Entries between two words about how far it is.
 const TOLD_EVERY: u64 = 100_000;

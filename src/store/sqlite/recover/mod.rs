@@ -38,9 +38,9 @@ use super::schema::{self, RECORDS, with_suffix};
 use super::survey::Survey;
 use super::survey::ground::{self, Ground};
 use super::survey::unchanged::Unchanged;
-use super::verify::report::{Findings, Kind, Report};
 use super::verify::{self, Options, Progress};
 use crate::domain::time::Timestamp;
+use crate::store::verification::{Findings, Kind, Report};
 
 /// Room that a recovery leaves on the disk, in bytes.
 const SPARE_BYTES: u64 = 16 << 20;

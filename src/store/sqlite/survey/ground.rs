@@ -17,7 +17,7 @@ use crate::store::sqlite::mark::{self, Mark};
 use crate::store::sqlite::row;
 use crate::store::sqlite::schema::RECORDS;
 use crate::store::sqlite::untried;
-use crate::store::sqlite::verify::report::{Finding, Findings, Kind};
+use crate::store::verification::{Finding, Findings, Kind};
 use crate::store::{Lane, LaneId};
 
 /// A number beyond what everything else says by more than this was not given to a record: the marks are written after

@@ -20,7 +20,7 @@ use self::walk::{Step, Walk};
 use super::block::{Block, Head};
 use super::deleted::Range;
 use super::schema::RECORDS;
-use super::verify::report::{Finding, Findings, Kind};
+use crate::store::verification::{Finding, Findings, Kind};
 
 /// Numbers in a window at most.
 const WINDOW_RECORDS: i64 = 16_384;

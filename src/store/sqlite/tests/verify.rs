@@ -10,8 +10,8 @@ use crate::domain::fixtures::{admitted, admitted_in, admitted_with, details};
 use crate::domain::ids::ReceiptId;
 use crate::store::contract::{Bench, all_of, at, day, dead, discarding};
 use crate::store::sqlite::OpenError;
-use crate::store::sqlite::verify::report::{Kind, Report};
 use crate::store::sqlite::verify::{Options, verify};
+use crate::store::verification::{Kind, Report};
 use crate::store::{DeadLetters, Details, Outcome, ReceiptStatus, StoredRecord};
 
 /// What a receipt led to while the store was sound; nothing for a record that was deleted.

@@ -11,15 +11,12 @@
 //! Not guaranteed: what has no checksum, and contradicts nothing, passes: moments, numbers of tries, and reasons in the
 //! tables of states.
 
-pub mod report;
 mod side;
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::Connection;
 
-use self::report::{Counts, Finding, Findings, Kind, Report, WrittenDown};
 use super::batch::Tally;
 use super::error::OpenError;
 use super::keys::Index;
@@ -33,26 +30,8 @@ use super::survey::states::TABLES;
 use super::survey::unchanged::Unchanged;
 use super::survey::{Place, Standing, Survey, Window, in_words};
 use crate::domain::time::Timestamp;
-
-/// What is wanted.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// How many findings of each kind are kept; the others are counted.
-    pub findings: usize,
-    /// For how long repeats are recognized, as the gateway is configured.
-    pub duplicate_window: Duration,
-}
-
-/// How far it has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// What is done at the moment.
-    pub stage: &'static str,
-    /// How much of it is done.
-    pub done: u64,
-    /// How much there is; 0 where that is not known.
-    pub of: u64,
-}
+use crate::store::verification::{Counts, Finding, Findings, Kind, Report, WrittenDown};
+pub use crate::store::verification::{Options, Progress};
 
 /// Verifies the store in a directory, and changes nothing. Blocks while it reads all of it.
 ///
@@ -110,7 +89,7 @@ pub(super) fn look(data_dir: &Path, options: &Options, tell: &mut dyn FnMut(Prog
     let (findings, totals) = findings.into_parts();
     Ok(Report {
         sound,
-        directory: data_dir.display().to_string(),
+        store: data_dir.display().to_string(),
         newest: ground.newest,
         counts: Counts { duplicate_keys: index.entries(), ..counts },
         findings,

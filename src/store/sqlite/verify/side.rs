@@ -5,7 +5,6 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::check_pages;
-use super::report::{Finding, Findings, Kind};
 use crate::store::receipt_id::same;
 use crate::store::sqlite::block;
 use crate::store::sqlite::error::OpenError;
@@ -13,6 +12,7 @@ use crate::store::sqlite::side_file::{self, is_empty, version};
 use crate::store::sqlite::survey::ground::Ground;
 use crate::store::sqlite::survey::unchanged::Unchanged;
 use crate::store::sqlite::{catalog, subscriptions};
+use crate::store::verification::{Finding, Findings, Kind};
 
 /// Checks `catalog.db`.
 pub(super) fn check_catalog(data_dir: &Path, findings: &mut Findings) -> Result<(), OpenError> {

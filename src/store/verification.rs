@@ -3,8 +3,29 @@
 //! A store can have more damage than anybody reads, so of each kind only so many findings are kept; all are counted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many findings of each kind are kept; the others are counted.
+    pub findings: usize,
+    /// For how long repeats are recognized, as the gateway is configured.
+    pub duplicate_window: Duration,
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is done at the moment.
+    pub stage: &'static str,
+    /// How much of it is done.
+    pub done: u64,
+    /// How much there is; 0 where that is not known.
+    pub of: u64,
+}
 
 /// What kind of thing is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -57,8 +78,16 @@ impl Kind {
         }
     }
 
-    /// What to do.
-    pub const fn action(self) -> &'static str {
+    /// What to do about a database.
+    const fn action_in_database(self) -> &'static str {
+        match self {
+            Self::Subscriptions => "restore the database to a moment before it, or have the flows subscribe again",
+            _ => "look for what wrote to the tables besides the gateways; restore the database to a moment before it",
+        }
+    }
+
+    /// What to do about files.
+    const fn action_on_files(self) -> &'static str {
         match self {
             Self::Lost
             | Self::DamagedRecord
@@ -98,7 +127,7 @@ pub struct Finding {
     pub kind: Kind,
     /// How bad it is.
     pub severity: Severity,
-    /// In which file of the data directory.
+    /// In which file of the data directory, or table of the database.
     pub file: &'static str,
     /// The first record that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,26 +144,32 @@ pub struct Finding {
 
 impl Finding {
     /// Damage of this kind, in this file.
-    pub(in crate::store::sqlite) fn damage(kind: Kind, file: &'static str, what: impl Into<String>) -> Self {
+    pub(in crate::store) fn damage(kind: Kind, file: &'static str, what: impl Into<String>) -> Self {
         Self { kind, severity: Severity::Damage, file, from: None, to: None, receipts: Vec::new(), what: what.into() }
     }
 
     /// Something worth knowing.
-    pub(in crate::store::sqlite) fn remark(kind: Kind, file: &'static str, what: impl Into<String>) -> Self {
+    pub(in crate::store) fn remark(kind: Kind, file: &'static str, what: impl Into<String>) -> Self {
         Self { severity: Severity::Remark, ..Self::damage(kind, file, what) }
     }
 
     /// About these records.
-    pub(in crate::store::sqlite) const fn of(mut self, from: i64, to: i64) -> Self {
+    pub(in crate::store) const fn of(mut self, from: i64, to: i64) -> Self {
         self.from = Some(from);
         self.to = Some(to);
         self
     }
 
     /// With this receipt, where it is known.
-    pub(in crate::store::sqlite) fn with_receipt(mut self, receipt: Option<String>) -> Self {
+    pub(in crate::store) fn with_receipt(mut self, receipt: Option<String>) -> Self {
         self.receipts.extend(receipt);
         self
+    }
+
+    /// What to do.
+    pub fn action(&self) -> &'static str {
+        let is_table = self.file.starts_with("table ");
+        if is_table { self.kind.action_in_database() } else { self.kind.action_on_files() }
     }
 
     /// How many records it is about, at least one.
@@ -167,7 +202,7 @@ pub struct Total {
 
 /// Findings as they come, of each kind as many as are wanted.
 #[derive(Debug)]
-pub(in crate::store::sqlite) struct Findings {
+pub(in crate::store) struct Findings {
     limit: usize,
     list: Vec<Finding>,
     totals: BTreeMap<Kind, Total>,
@@ -177,12 +212,12 @@ pub(in crate::store::sqlite) struct Findings {
 
 impl Findings {
     /// Keeps so many of each kind.
-    pub(in crate::store::sqlite) const fn keeping(limit: usize) -> Self {
+    pub(in crate::store) const fn keeping(limit: usize) -> Self {
         Self { limit, list: Vec::new(), totals: BTreeMap::new(), latest: BTreeMap::new() }
     }
 
     /// Takes one in.
-    pub(in crate::store::sqlite) fn note(&mut self, finding: Finding) {
+    pub(in crate::store) fn note(&mut self, finding: Finding) {
         let total = self.totals.entry(finding.kind).or_default();
         total.records = total.records.saturating_add(finding.records());
         if let Some((latest, at)) = self.latest.get_mut(&finding.kind).filter(|(latest, _)| latest.goes_on_in(&finding))
@@ -206,12 +241,12 @@ impl Findings {
     }
 
     /// Whether any of them is damage.
-    pub(in crate::store::sqlite) fn is_damage(&self) -> bool {
+    pub(in crate::store) fn is_damage(&self) -> bool {
         self.totals.values().any(|total| total.damage > 0)
     }
 
     /// The list, by kind and in the order in which they came, and how many there were of each kind.
-    pub(in crate::store::sqlite) fn into_parts(mut self) -> (Vec<Finding>, BTreeMap<Kind, Total>) {
+    pub(in crate::store) fn into_parts(mut self) -> (Vec<Finding>, BTreeMap<Kind, Total>) {
         self.list.sort_by_key(|finding| finding.kind);
         (self.list, self.totals)
     }
@@ -265,8 +300,8 @@ pub struct WrittenDown {
 pub struct Report {
     /// Whether everything is as it was written. Remarks do not count.
     pub sound: bool,
-    /// Which directory.
-    pub directory: String,
+    /// Which store: a directory, or a database.
+    pub store: String,
     /// The newest number that was given to a record, as far as that can be told.
     pub newest: i64,
     /// What there is.

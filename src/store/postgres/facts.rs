@@ -1,0 +1,92 @@
+//! What a database says of itself, for whoever asks before a gateway relies on it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::error::Fault;
+use super::open::{self, MIGRATIONS};
+use super::{Database, OpenError};
+use crate::config::settings::DatabaseSettings;
+use crate::domain::time::Timestamp;
+
+/// What it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `server_version`.
+    pub version: String,
+    /// `server_version_num`.
+    pub version_number: i32,
+    /// How long a connection and the first answer took.
+    pub took: Duration,
+    /// Whether the connection is encrypted.
+    pub is_encrypted: bool,
+    /// Whether the role may do everything.
+    pub is_superuser: bool,
+    /// `fsync`.
+    pub fsync: String,
+    /// `full_page_writes`.
+    pub full_page_writes: String,
+    /// `synchronous_commit`, for this role and database.
+    pub synchronous_commit: String,
+    /// `synchronous_standby_names`.
+    pub synchronous_standby_names: String,
+    /// How many connections the server has room for, without those that it keeps for superusers.
+    pub max_connections: i64,
+    /// How many there are.
+    pub connections: i64,
+    /// Gateways that have been heard of in the last seconds.
+    pub gateways: i64,
+    /// The format of the tables; 0 where there are none.
+    pub format: i32,
+    /// The format that this version knows.
+    pub known_format: usize,
+    /// By how many milliseconds the server's clock is ahead of this machine's.
+    pub clock_ahead_millis: i64,
+}
+
+/// Asks, and changes nothing. Blocks while it does.
+///
+/// # Errors
+/// [`OpenError`]: the database cannot be reached.
+pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
+    let database = Arc::new(Database::reach(settings)?);
+    let of_work = Arc::clone(&database);
+    database.opening(move |_| async move {
+        let began = Instant::now();
+        let client = of_work.pool().get().await.map_err(Fault::from)?;
+        let row = client.query_one(ABOUT_ITSELF, &[]).await?;
+        let took = began.elapsed();
+        let server_clock: i64 = row.try_get(10)?;
+        let format = open::format(&client).await?;
+        let gateways = match format {
+            0 => 0,
+            _ => client.query_one(GATEWAYS, &[]).await?.try_get(0)?,
+        };
+        Ok(Facts {
+            version: row.try_get(0)?,
+            version_number: row.try_get(1)?,
+            took,
+            is_encrypted: row.try_get(2)?,
+            is_superuser: row.try_get(3)?,
+            fsync: row.try_get(4)?,
+            full_page_writes: row.try_get(5)?,
+            synchronous_commit: row.try_get(6)?,
+            synchronous_standby_names: row.try_get(7)?,
+            max_connections: row.try_get(8)?,
+            connections: row.try_get(9)?,
+            gateways,
+            format,
+            known_format: MIGRATIONS.len(),
+            clock_ahead_millis: server_clock - Timestamp::now().millis(),
+        })
+    })
+}
+
+const ABOUT_ITSELF: &str = "select current_setting('server_version'), current_setting('server_version_num')::integer, \
+     coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false), \
+     current_setting('is_superuser') = 'on', current_setting('fsync'), current_setting('full_page_writes'), \
+     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
+     current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint, \
+     (select coalesce(sum(numbackends), 0)::bigint from pg_stat_database), \
+     (extract(epoch from clock_timestamp()) * 1000)::bigint";
+const GATEWAYS: &str = "select count(*) from gateways where heard_at > clock_timestamp() - interval '5 seconds'";
