@@ -124,6 +124,9 @@ const KEPT_APART: &[(&str, &[&str])] = &[
         ],
     ),
     ("rusqlite", &["src/store/sqlite/"]),
+    ("tokio_postgres", &["src/store/postgres/", "src/config/"]),
+    ("deadpool_postgres", &["src/store/postgres/"]),
+    ("tokio_postgres_rustls", &["src/store/postgres/"]),
     (
         "tokio",
         &[

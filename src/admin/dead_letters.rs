@@ -43,11 +43,16 @@ struct Filter {
     reason: Option<String>,
 }
 
-fn malformed(field: &'static str, fault: impl std::fmt::Display) -> Problem {
+/// A member of no use.
+pub(super) fn malformed(field: &'static str, fault: impl std::fmt::Display) -> Problem {
     Problem::malformed(Some(field), format!("`{field}` {fault}."), format!("Correct `{field}`."))
 }
 
-fn read<T, E: std::fmt::Display>(
+/// Reads a member where it is given.
+///
+/// # Errors
+/// 400, naming it.
+pub(super) fn read<T, E: std::fmt::Display>(
     field: &'static str,
     text: Option<&String>,
     parse: impl FnOnce(&str) -> Result<T, E>,
@@ -55,7 +60,8 @@ fn read<T, E: std::fmt::Display>(
     text.map(|text| parse(text).map_err(|fault| malformed(field, fault))).transpose()
 }
 
-fn moment(text: &str) -> Result<Timestamp, &'static str> {
+/// A moment as in RFC 3339.
+pub(super) fn moment(text: &str) -> Result<Timestamp, &'static str> {
     let parsed = text.parse::<jiff::Timestamp>();
     parsed
         .map(|moment| Timestamp::from_millis(moment.as_millisecond()))

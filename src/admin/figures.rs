@@ -141,7 +141,7 @@ fn issuer(status: JwksStatus) -> IssuerKeys {
 }
 
 /// Where a lane's records lead as of this configuration, if anywhere.
-fn routing_queue_of<'c>(catalog: &'c Catalog, lane: &Lane) -> Option<&'c RoutingQueueName> {
+pub(super) fn routing_queue_of<'c>(catalog: &'c Catalog, lane: &Lane) -> Option<&'c RoutingQueueName> {
     let organization = catalog.organization(&lane.organization)?;
     let work_stream = organization.work_streams.get(&lane.work_stream)?;
     Some(organization.routing_queue_of(work_stream))

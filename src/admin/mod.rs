@@ -21,6 +21,7 @@ mod organizations;
 mod preview;
 mod query;
 mod records;
+mod redelivery;
 mod reload;
 mod resources;
 mod subscriptions;
@@ -173,6 +174,7 @@ operations! {
     "/admin/v1/audit" "GET" { GET audit::list }
     "/admin/v1/records" "GET" { GET records::list }
     "/admin/v1/records/requeue" "POST" { POST dead_letters::requeue_all }
+    "/admin/v1/records/redeliver" "POST" { POST redelivery::redeliver }
     "/admin/v1/records/{receiptId}" "GET" { GET records::show }
     "/admin/v1/records/{receiptId}/requeue" "POST" { POST dead_letters::requeue_one }
     "/admin/v1/records/{receiptId}/discard" "POST" { POST dead_letters::discard_one }

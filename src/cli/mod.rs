@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod records;
 mod recover;
+mod redelivery;
 mod serve;
 mod test_connection;
 mod verify;
@@ -69,7 +70,7 @@ enum Command {
     Health(health::HealthArgs),
     /// Receive events on this machine, check their signatures, and print them.
     Listen(listen::ListenArgs),
-    /// Look at stored records, ask what would become of one, requeue dead letters.
+    /// Look at stored records, ask what would become of one, requeue dead letters or what was delivered.
     Records(records::RecordsArgs),
     /// Make API keys; list and revoke those of a running gateway.
     Keys(keys::KeysArgs),

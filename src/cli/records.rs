@@ -1,5 +1,5 @@
 //! `streamgate records …`: what is stored, what became of it, what would become of it, and another chance for dead
-//! letters. Works over the running gateway's interfaces, which alone may touch the store.
+//! letters, or for what a destination has lost. Works over the running gateway's interfaces, which alone may touch the store.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -8,8 +8,10 @@ use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::Value;
 
+use super::administration::Desk;
 use super::client::{Client, ClientArgs, Listener, block_on};
 use super::output::{Output, columns, printable};
+use super::redelivery::{self, RedeliveryArgs};
 use super::{Exit, Failure};
 use crate::domain::ids::ReceiptId;
 
@@ -53,10 +55,10 @@ enum RecordsCommand {
         /// A file with the body that a flow would post; `-` for standard input.
         file: PathBuf,
     },
-    /// Make dead letters pending again.
+    /// Make dead letters pending again; or, with --since, what was delivered.
     Requeue {
         /// The receipt ID of one dead letter.
-        #[arg(required_unless_present = "all", allow_hyphen_values = true)]
+        #[arg(required_unless_present_any = ["all", "since"], allow_hyphen_values = true)]
         receipt_id: Option<String>,
         /// Requeue all dead letters, of one organization where --organization-id is given.
         #[arg(long, conflicts_with = "receipt_id")]
@@ -64,6 +66,8 @@ enum RecordsCommand {
         /// Only this organization's (GUID).
         #[arg(long, value_name = "GUID", requires = "all")]
         organization_id: Option<String>,
+        #[command(flatten)]
+        delivered: RedeliveryArgs,
     },
 }
 
@@ -99,6 +103,9 @@ pub(super) fn run(args: &RecordsArgs, output: &Output) -> Result<Exit, Failure> 
             }
             RecordsCommand::Show { receipt_id, details } => show(&client, receipt_id, *details, output).await,
             RecordsCommand::Explain { file } => explain(&client, file, output).await,
+            RecordsCommand::Requeue { delivered, .. } if delivered.is_meant() => {
+                redelivery::run(&Desk::new(&args.client, output)?, delivered).await
+            }
             RecordsCommand::Requeue { receipt_id, organization_id, .. } => {
                 requeue(&client, receipt_id.as_deref(), organization_id.as_deref(), output).await
             }
@@ -328,5 +335,18 @@ mod tests {
             Ok(RecordsCommand::Requeue { receipt_id: Some(_), all: false, .. })
         ));
         assert!(matches!(read(&["requeue", "--all"]), Ok(RecordsCommand::Requeue { receipt_id: None, all: true, .. })));
+    }
+
+    #[test]
+    fn dead_letters_and_what_was_delivered_are_not_asked_for_at_once() {
+        let read = |line: &str| Line::try_parse_from(["records", "requeue"].into_iter().chain(line.split(' ')));
+        for good in ["--since T", "--since T --until T --queue Q --work-stream W --dry-run", "--all", "-receipt"] {
+            assert!(read(good).is_ok(), "{good}: {:?}", read(good).err());
+        }
+        for bad in
+            ["--since T --all", "receipt --since T", "--until T", "--all --dry-run", "receipt --queue Q", "--dry-run"]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }

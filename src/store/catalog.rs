@@ -126,7 +126,7 @@ pub enum Action {
     Replace,
     /// A key that counts no more.
     Revoke,
-    /// Dead letters that are pending again.
+    /// Dead letters, or records that were delivered, that are pending again.
     Requeue,
     /// Dead letters that were given up for good.
     Discard,

@@ -4,8 +4,8 @@
 //!   durable on disk. Nothing else can make a receipt, and only a receipt can make a 202.
 //! * A record is *pending* until it is settled as *delivered* or *dead-lettered*. A consumer may also let it *wait*:
 //!   then it comes back to pending by [`Store::revive`], or closes by itself, delivered, at a moment that was said.
-//!   There is no other state, and no way from one to another but these, [`Store::settle`], [`Store::requeue`] and
-//!   [`Store::discard`].
+//!   There is no other state, and no way from one to another but these, [`Store::settle`], [`Store::requeue`],
+//!   [`Store::redeliver`] and [`Store::discard`].
 //! * [`Store::lease`] hands a record to one holder at a time. A lease that runs out is offered again, and the late
 //!   holder's token is refused.
 //! * Records carry a contiguous sequence and a checksum; a gap or a flipped bit is reported, never skipped.
@@ -47,7 +47,9 @@ pub use self::receipt::{
     Arrival, DeliveryState, Details, Discarded, Entry, Receipt, ReceiptStatus, RecordSummary, Repeat, StoredRecord,
     TraceContext, Waiting,
 };
-pub use self::selection::{DeadLetters, Handled, ListQuery, MAX_HANDLED, Page, RecordFilter};
+pub use self::selection::{
+    DeadLetters, Handled, ListQuery, MAX_HANDLED, MAX_NAMED, Page, RecordFilter, Redelivered, Redelivery,
+};
 
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
@@ -89,6 +91,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes dead letters pending again, due at once, with their attempts counted from zero.
     fn requeue(&self, which: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>>;
+
+    /// Makes delivered records pending again, due at once, with their attempts counted from zero; those that have their
+    /// details still. They keep their numbers, so they come before what arrived later in their lanes. What closed while it
+    /// waited is not meant: nobody took it, and closed is final (contract §10).
+    fn redeliver(&self, which: Redelivery) -> BoxFuture<'_, Result<Redelivered, StoreError>>;
 
     /// Puts dead letters away for good: they stay dead letters, with who did it and why, lose their details, and can
     /// not be requeued any more.

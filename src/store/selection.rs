@@ -1,11 +1,17 @@
-//! Which records are meant: a page of a list, or dead letters to be put back or put away.
+//! Which records are meant: a page of a list, dead letters to be put back or put away, or delivered records to be delivered
+//! again.
 
-use super::{DeliveryState, ReceiptStatus};
+use std::collections::BTreeMap;
+
+use super::{DeliveryState, LaneId, ReceiptStatus};
 use crate::domain::ids::{LogicalName, OrganizationId, QueueName, ReceiptId, WorkStreamId};
 use crate::domain::time::Timestamp;
 
-/// The most dead letters that one call handles.
+/// The most records that one call puts back or puts away.
 pub const MAX_HANDLED: usize = 1_000;
+
+/// The most records that one call names of those that it could not put back.
+pub const MAX_NAMED: usize = 100;
 
 /// What a record must be like. Everything that is set must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,4 +79,50 @@ pub struct Handled {
     pub count: u64,
     /// Where to go on, if there may be more.
     pub next: Option<i64>,
+}
+
+/// Which delivered records are to be pending again, oldest first, a page at a time.
+///
+/// It goes by when they were delivered, not by when they were accepted: a destination that lost what it took since some
+/// moment lost what was acknowledged since then, however long that had waited before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redelivery {
+    /// Of these lanes.
+    pub lanes: Vec<LaneId>,
+    /// Delivered at this moment or later.
+    pub since: Timestamp,
+    /// Delivered before this moment.
+    pub until: Timestamp,
+    /// Only those after this position, as the `next` of an earlier call said.
+    pub after: Option<i64>,
+    /// The most to put back, up to [`MAX_HANDLED`]; it may be fewer, although there are more.
+    pub limit: usize,
+    /// Only count.
+    pub dry_run: bool,
+}
+
+/// What became of a call that puts delivered records back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redelivered {
+    /// How many are pending again, or would be, of each lane that has any.
+    pub lanes: BTreeMap<LaneId, u64>,
+    /// How many were meant and stay delivered, since their details were let go.
+    pub without_details: u64,
+    /// The first of those, at most [`MAX_NAMED`].
+    pub named: Vec<ReceiptId>,
+    /// Where to go on, if there may be more.
+    pub next: Option<i64>,
+}
+
+impl Redelivered {
+    /// How many are pending again, or would be, in all lanes.
+    pub fn count(&self) -> u64 {
+        self.lanes.values().sum()
+    }
+}
+
+/// What the receipt of a record that was delivered at this moment says from then on as its latest error: nothing else
+/// tells that it was there before.
+pub(super) fn delivered_before(at: Timestamp) -> String {
+    format!("delivered on {at}, and requeued since")
 }

@@ -80,10 +80,10 @@ impl Kind {
 
     /// What to do about a database.
     const fn action_in_database(self) -> &'static str {
-        match self {
-            Self::Subscriptions => "restore the database to a moment before it, or have the flows subscribe again",
-            _ => "look for what wrote to the tables besides the gateways; restore the database to a moment before it",
+        if matches!(self, Self::Subscriptions) {
+            return "restore the database to a moment before it, or have the flows subscribe again";
         }
+        "look for what wrote to the tables besides the gateways; restore the database to a moment before it"
     }
 
     /// What to do about files.

@@ -123,8 +123,11 @@ const fn flag(set: bool) -> f64 {
     if set { 1.0 } else { 0.0 }
 }
 
+/// Name, meaning, and where it is found.
+type OfDisk = (&'static str, &'static str, fn(&DiskStats) -> u64);
+
 /// Every gauge of the disk that records are on.
-const DISK: [(&str, &str, fn(&DiskStats) -> u64); 3] = [
+const DISK: [OfDisk; 3] = [
     ("store_free", "Room for records above the reserve", |disk| disk.free_bytes_above_reserve),
     ("store_disk_free", "Free space of the disk of the store", |disk| disk.free_bytes),
     ("store_disk_reserve", "Free space that records never use", |disk| disk.reserve_bytes),

@@ -16,7 +16,8 @@ fn project() -> &'static Path {
 pub(crate) fn python() -> Option<PathBuf> {
     let named = std::env::var_os("STREAMGATE_PYTHON").map(PathBuf::from);
     let python = named.unwrap_or_else(|| project().join("target/connector-venv/bin/python"));
-    let imports = "import bravado, openapi_spec_validator, prometheus_client, swagger_spec_validator";
+    let imports = "import bravado, check_jsonschema, kubernetes_validate, openapi_spec_validator, prometheus_client, \
+                   swagger_spec_validator";
     let tried = Command::new(&python).args(["-c", imports]).output();
     if tried.as_ref().is_ok_and(|output| output.status.success()) {
         return Some(python);

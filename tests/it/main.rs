@@ -23,6 +23,7 @@ mod independent;
 mod json_texts;
 mod lifecycle;
 mod log;
+mod manifests;
 mod migrate_store;
 mod observability;
 mod operation;

@@ -67,11 +67,7 @@ pub(super) struct Checked {
 
 /// Checks everything; faults and warnings go into the report of the tables.
 pub(super) fn check(input: &Input<'_>) -> Checked {
-    let store = input.main.table("store", keys::STORE);
-    let mut process = process::process(&input.main, store, input.overrides);
-    let mut secret_files = Vec::new();
-    process.database = store
-        .and_then(|store| database::database(&store, &process.data_dir, input.outside.environment, &mut secret_files));
+    let (mut process, mut secret_files) = process_with_database(input);
     let delivery = process::delivery(&input.main);
     let subscriptions = routing_queue::subscriptions(&input.main);
     let drafts = routing_queue::routing_queues(&input.main, &process.data_dir);
@@ -138,6 +134,16 @@ pub(super) fn check(input: &Input<'_>) -> Checked {
         identities,
         secret_files,
     }
+}
+
+/// What is fixed while the process runs, and the files with secrets that belong to it.
+fn process_with_database(input: &Input<'_>) -> (Process, Vec<PathBuf>) {
+    let store = input.main.table("store", keys::STORE);
+    let mut process = process::process(&input.main, store, input.overrides);
+    let mut files = Vec::new();
+    let environment = input.outside.environment;
+    process.database = store.and_then(|store| database::database(&store, &process.data_dir, environment, &mut files));
+    (process, files)
 }
 
 /// What the store holds, and whether that is known. Without knowing where the store is, nothing: the reading has faults then

@@ -11,8 +11,8 @@ use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::{
     Arrival, DeadLetters, DeliveryState, Details, Discarded, Entry, Handled, Lane, LaneBacklog, LaneId, LeaseRequest,
-    LeaseToken, Leased, Leases, ListQuery, Outcome, Page, Receipt, ReceiptStatus, RecordSummary, Settled, Settlement,
-    Stats, Store, StoreError, StoredRecord, Waiting,
+    LeaseToken, Leased, Leases, ListQuery, Outcome, Page, Receipt, ReceiptStatus, RecordSummary, Redelivered,
+    Redelivery, Settled, Settlement, Stats, Store, StoreError, StoredRecord, Waiting,
 };
 
 #[derive(Default)]
@@ -274,6 +274,23 @@ impl Store for FakeStore {
                 handled.count += 1;
             }
             Ok(handled)
+        }
+        .boxed()
+    }
+
+    /// When records were delivered is not known here: all are meant that were delivered in these lanes.
+    fn redeliver(&self, which: Redelivery) -> BoxFuture<'_, Result<Redelivered, StoreError>> {
+        async move {
+            let mut redelivered = Redelivered::default();
+            let mut kept = self.kept.lock().unwrap();
+            let delivered = |row: &&mut Row| row.state == DeliveryState::Delivered && which.lanes.contains(&row.lane);
+            for row in kept.rows.iter_mut().filter(delivered) {
+                if !which.dry_run {
+                    (row.state, row.attempts, row.due) = (DeliveryState::Accepted, 0, row.record.accepted_at);
+                }
+                *redelivered.lanes.entry(row.lane).or_default() += 1;
+            }
+            Ok(redelivered)
         }
         .boxed()
     }

@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, ready};
 
 use super::{
     Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LaneId, LeaseRequest, Leases, ListQuery,
-    Page, Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+    Page, Receipt, ReceiptStatus, Redelivered, Redelivery, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
 };
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
@@ -83,6 +83,10 @@ impl<E: Append> Store for AppendOnly<E> {
     }
 
     fn requeue(&self, _: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>> {
+        nothing_here()
+    }
+
+    fn redeliver(&self, _: Redelivery) -> BoxFuture<'_, Result<Redelivered, StoreError>> {
         nothing_here()
     }
 

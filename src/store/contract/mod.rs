@@ -11,6 +11,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod forgetting;
 pub(crate) mod lifecycle;
 pub(crate) mod model;
+pub(crate) mod redelivery;
 pub(crate) mod subscriptions;
 pub(crate) mod waiting;
 
@@ -21,7 +22,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     DeadLetters, Discarded, Entry, Handled, LaneId, LeaseRequest, Leased, Leases, ListQuery, MAX_HANDLED, Outcome,
-    Page, Receipt, ReceiptStatus, RecordFilter, Settled, Settlement, Store, TraceContext,
+    Page, Receipt, ReceiptStatus, RecordFilter, Redelivered, Redelivery, Settled, Settlement, Store, TraceContext,
 };
 use crate::config::settings::RetentionSettings;
 use crate::domain::admission::Admitted;
@@ -114,6 +115,16 @@ macro_rules! store_contract {
             dead_letters_are_handled_in_pages,
             dead_letters_are_found_by_what_they_are_like,
             a_discarded_dead_letter_stays_and_is_none_any_more,
+        );
+        $crate::store::contract::store_contract!(@of redelivery, $make;
+            delivered_records_of_a_range_are_pending_again,
+            redelivery_goes_on_where_it_was_cut_short,
+            a_dry_run_says_the_same_and_changes_nothing,
+            what_is_far_behind_is_found_in_several_calls,
+            what_lost_its_details_is_counted_and_named,
+            only_delivered_records_are_delivered_again,
+            what_was_delivered_again_is_kept_from_then_on,
+            retention_beside_redelivery_takes_no_details_of_what_is_pending,
         );
         $crate::store::contract::store_contract!(@of forgetting, $make;
             delivered_records_are_trimmed_and_then_deleted,
@@ -222,6 +233,15 @@ impl Bench {
 
     pub(crate) async fn requeue(&self, which: DeadLetters) -> Handled {
         self.0.requeue(which).await.unwrap()
+    }
+
+    pub(crate) async fn redeliver(&self, which: Redelivery) -> Redelivered {
+        self.0.redeliver(which).await.unwrap()
+    }
+
+    /// Everything that was delivered from one moment up to another, in every lane.
+    pub(crate) fn delivered(&self, since: Timestamp, until: Timestamp) -> Redelivery {
+        Redelivery { lanes: self.all_lanes(), since, until, after: None, limit: MAX_HANDLED, dry_run: false }
     }
 
     pub(crate) async fn discard(&self, which: DeadLetters, at: Timestamp) -> Handled {

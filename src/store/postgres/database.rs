@@ -161,7 +161,7 @@ impl Database {
 /// writes, and says whose it is.
 fn tuned(settings: &DatabaseSettings) -> Config {
     let mut config = settings.connection.clone();
-    config.get_connect_timeout().is_none().then(|| config.connect_timeout(CONNECT));
+    config.get_connect_timeout().is_none().then(|| config.connect_timeout(for_one_of(config.get_hosts().len())));
     config.get_tcp_user_timeout().is_none().then(|| config.tcp_user_timeout(SILENCE));
     config.get_keepalives_interval().is_none().then(|| {
         config.keepalives_idle(SILENCE / 2).keepalives_interval(SILENCE / 4).keepalives_retries(2);
@@ -171,6 +171,15 @@ fn tuned(settings: &DatabaseSettings) -> Config {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     config
+}
+
+/// How long one of several servers is waited for. They are tried in turn within [`CONNECT`], and within what readiness
+/// waits: one whose machine is off says nothing at all, and must not use up what the next one needs.
+fn for_one_of(servers: usize) -> Duration {
+    match u32::try_from(servers) {
+        Ok(0 | 1) | Err(_) => CONNECT,
+        Ok(several) => CONNECT / (2 * several),
+    }
 }
 
 /// Whether it is used at all, the connection's own mode says.

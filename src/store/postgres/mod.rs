@@ -27,6 +27,7 @@ mod open;
 mod reach;
 mod record;
 mod recount;
+mod redeliver;
 mod retention;
 mod settle;
 pub mod subscriptions;
@@ -54,7 +55,8 @@ use super::receipt_id::ReceiptMask;
 use super::record_format::NewRecord;
 use super::{
     Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery,
-    OldestPending, Page, Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+    OldestPending, Page, Receipt, ReceiptStatus, Redelivered, Redelivery, Settled, Settlement, Stats, Store,
+    StoreError, StoredRecord,
 };
 use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::ids::ReceiptId;
@@ -217,6 +219,10 @@ impl Store for PostgresStore {
 
     fn requeue(&self, which: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>> {
         Box::pin(self.run(|shared| async move { dead_letters::requeue(&shared, which).await }))
+    }
+
+    fn redeliver(&self, which: Redelivery) -> BoxFuture<'_, Result<Redelivered, StoreError>> {
+        Box::pin(self.run(|shared| async move { redeliver::redeliver(&shared, &which).await }))
     }
 
     fn discard(&self, which: DeadLetters, how: Discarded) -> BoxFuture<'_, Result<Handled, StoreError>> {

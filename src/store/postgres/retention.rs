@@ -32,7 +32,7 @@ const TICKS_OF_A_ROUND: u32 = 60;
 /// Records that one transaction does something to.
 const SLICE: i64 = 256;
 /// The number of the lock ("SGRETENT" as letters); it has a meaning within the database of the store only.
-const LOCK: i64 = 0x5347_5245_5445_4e54;
+pub(super) const LOCK: i64 = 0x5347_5245_5445_4e54;
 
 /// Works by the clock until the store closes.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {

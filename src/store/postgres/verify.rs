@@ -86,7 +86,7 @@ impl Work<'_> {
         Ok(Report { sound: !is_damage, store, newest, counts, findings, totals, written_down })
     }
 
-    fn note(&mut self, kind: Kind, table: &'static str, what: impl Into<String>, from: i64, to: i64) {
+    fn note(&mut self, kind: Kind, table: &'static str, what: impl Into<String>, (from, to): (i64, i64)) {
         self.findings.note(Finding::damage(kind, table, what).of(from, to));
     }
 
@@ -108,7 +108,7 @@ impl Work<'_> {
             for row in &rows {
                 let seq: i64 = row.try_get(0)?;
                 if seq == last {
-                    self.note(Kind::ContradictoryState, "table records", "two records have this number", seq, seq);
+                    self.note(Kind::ContradictoryState, "table records", "two records have this number", (seq, seq));
                     continue;
                 }
                 self.missing(last + 1, seq - 1, &deleted);
@@ -121,7 +121,12 @@ impl Work<'_> {
         }
         self.missing(last + 1, newest, &deleted);
         if last > newest {
-            self.note(Kind::Figures, "table counter", "a record has a number that was not given out", newest + 1, last);
+            self.note(
+                Kind::Figures,
+                "table counter",
+                "a record has a number that was not given out",
+                (newest + 1, last),
+            );
         }
         Ok(())
     }
@@ -159,19 +164,19 @@ impl Work<'_> {
         let begin = deleted.partition_point(|(_, last)| *last < from);
         for (first, last) in deleted.iter().skip(begin).take_while(|(first, _)| *first <= to) {
             if next < *first {
-                self.note(Kind::Lost, "table records", "no such record, and it was not deleted", next, *first - 1);
+                self.note(Kind::Lost, "table records", "no such record, and it was not deleted", (next, *first - 1));
             }
             next = last + 1;
         }
         if next <= to {
-            self.note(Kind::Lost, "table records", "no such record, and it was not deleted", next, to);
+            self.note(Kind::Lost, "table records", "no such record, and it was not deleted", (next, to));
         }
     }
 
     fn record(&mut self, row: &Row, seq: i64) {
         let found = match read(row, 0, seq, &self.mask) {
             Ok(found) => found,
-            Err(damage) => return self.note(Kind::DamagedRecord, "table records", damage.what, seq, seq),
+            Err(damage) => return self.note(Kind::DamagedRecord, "table records", damage.what, (seq, seq)),
         };
         let receipt = found.record.receipt.to_string();
         let standing = match standing_in(row, found) {
@@ -206,7 +211,7 @@ impl Work<'_> {
             );
             for row in self.transaction.query(&select, &[]).await? {
                 let seq: i64 = row.try_get(0)?;
-                self.note(Kind::StrayState, table, "no such record in that lane", seq, seq);
+                self.note(Kind::StrayState, table, "no such record in that lane", (seq, seq));
             }
         }
         Ok(())
@@ -222,7 +227,7 @@ impl Work<'_> {
              where r.accepted_at > $1 and (k.seq is null or k.seq < r.seq) order by r.seq";
         for row in self.transaction.query(unknown, &[&since]).await? {
             let seq: i64 = row.try_get(0)?;
-            self.note(Kind::Index, "table keys", "a repeat of this record would not be recognized", seq, seq);
+            self.note(Kind::Index, "table keys", "a repeat of this record would not be recognized", (seq, seq));
         }
         let wrong = "select k.seq from keys k left join records r \
              on r.organization_id = k.organization_id and r.seq = k.seq \
@@ -230,7 +235,12 @@ impl Work<'_> {
              or r.key <> k.key order by k.seq";
         for row in self.transaction.query(wrong, &[]).await? {
             let seq: i64 = row.try_get(0)?;
-            self.note(Kind::Index, "table keys", "a key leads to a record that is not there, or is another", seq, seq);
+            self.note(
+                Kind::Index,
+                "table keys",
+                "a key leads to a record that is not there, or is another",
+                (seq, seq),
+            );
         }
         Ok(())
     }

@@ -206,8 +206,8 @@ impl<'a> Batch<'a> {
         self.changes.delivered.add(seq);
     }
 
-    /// A delivered record was deleted.
-    pub(super) const fn note_delivered_deleted(&mut self, seq: i64) {
+    /// A delivered record was deleted, or is pending again.
+    pub(super) const fn note_delivered_gone(&mut self, seq: i64) {
         self.changes.delivered.remove(seq);
     }
 

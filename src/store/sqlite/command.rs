@@ -1,5 +1,7 @@
 //! What the writer is asked to do, and how each asker gets its answer.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::oneshot;
 
 use super::append::Appended;
@@ -8,12 +10,13 @@ use super::board::Place;
 use super::dead_letters::Chosen;
 use super::error::Fault;
 use super::handoff::{self, Answer, Answers, Reply};
+use super::redeliver::Again;
 use super::row::NewRecord;
 use super::space::NoRoom;
 use super::sweep::Slice;
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
-use crate::store::{Discarded, LeaseRequest, Leases, Settled, Settlement, StoreError};
+use crate::store::{Discarded, LaneId, LeaseRequest, Leases, Settled, Settlement, StoreError};
 
 /// A command on its way through the writer.
 pub(super) enum Command {
@@ -27,6 +30,8 @@ pub(super) enum Command {
     Revive(Job<(ReceiptId, Timestamp), bool>),
     /// Make dead letters pending again.
     Requeue(Job<Chosen, u64>),
+    /// Make delivered records pending again. Answers how many of each lane.
+    Redeliver(Job<Again, BTreeMap<LaneId, u64>>),
     /// Put dead letters away.
     Discard(Job<(Chosen, Discarded), u64>),
     /// Do what time has brought about.
@@ -146,6 +151,7 @@ impl Command {
             Self::Settle(job) => job.run(|settlements| batch.settle(settlements)),
             Self::Revive(job) => job.run(|(receipt, now)| batch.revive(receipt, *now)),
             Self::Requeue(job) => job.run(|chosen| batch.requeue(chosen)),
+            Self::Redeliver(job) => job.run(|again| batch.redeliver(again)),
             Self::Discard(job) => job.run(|(chosen, how)| batch.discard(chosen, how)),
             Self::Sweep(job) => job.run(|slice| batch.sweep(slice)),
             Self::Close => Ok(()),
@@ -160,6 +166,7 @@ impl Command {
             Self::Settle(job) => job.answer(failure),
             Self::Revive(job) => job.answer(failure),
             Self::Requeue(job) => job.answer(failure),
+            Self::Redeliver(job) => job.answer(failure),
             Self::Discard(job) => job.answer(failure),
             Self::Sweep(job) => job.answer(failure),
             Self::Close => {}
@@ -175,6 +182,7 @@ impl Command {
             Self::Settle(job) => job.input.len() * ROW_BYTES,
             Self::Revive(_) => ROW_BYTES,
             Self::Requeue(job) => job.input.len() * ROW_BYTES,
+            Self::Redeliver(job) => job.input.seqs.len() * ROW_BYTES,
             Self::Discard(job) => job.input.0.len() * ROW_BYTES,
             Self::Sweep(job) => job.input.len() * ROW_BYTES,
             Self::Close => 0,

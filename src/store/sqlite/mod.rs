@@ -55,6 +55,7 @@ mod oldest;
 mod open;
 mod reader;
 pub mod recover;
+mod redeliver;
 mod retention;
 mod row;
 mod schema;
@@ -87,13 +88,15 @@ use self::command::{Append, Command, Job};
 use self::dead_letters::Chosen;
 use self::list::DeadLetterQuery;
 use self::reader::Read;
+use self::redeliver::Again;
 use self::retention::Pace;
 use self::row::NewRecord;
 use super::observer::StoreObserver;
 use super::receipt_id::ReceiptMask;
 use super::{
     Arrival, DeadLetters, Details, Discarded, Entry, Handled, LaneBacklog, LeaseRequest, Leases, ListQuery,
-    OldestPending, Page, Receipt, ReceiptStatus, Settled, Settlement, Stats, Store, StoreError, StoredRecord,
+    OldestPending, Page, Receipt, ReceiptStatus, Redelivered, Redelivery, Settled, Settlement, Stats, Store,
+    StoreError, StoredRecord,
 };
 use crate::config::settings::{RetentionSettings, StoreSettings};
 use crate::domain::ids::ReceiptId;
@@ -211,6 +214,17 @@ impl SqliteStore {
         Ok(Handled { count: self.ask(chosen, Command::Requeue).await?, next })
     }
 
+    async fn redeliver_chosen(&self, which: Redelivery) -> Result<Redelivered, StoreError> {
+        self.board.check_writable()?;
+        let (since, until, dry_run) = (which.since, which.until, which.dry_run);
+        let (seqs, found) = self.read(&self.lists, move |reply| Read::Delivered(which, reply)).await?;
+        if dry_run || seqs.is_empty() {
+            return Ok(found);
+        }
+        let lanes = self.ask(Again { seqs, since, until }, Command::Redeliver).await?;
+        Ok(Redelivered { lanes, ..found })
+    }
+
     async fn discard_chosen(&self, which: DeadLetters, how: Discarded) -> Result<Handled, StoreError> {
         let (chosen, next) = self.choose(which).await?;
         Ok(Handled { count: self.ask((chosen, how), Command::Discard).await?, next })
@@ -264,6 +278,10 @@ impl Store for SqliteStore {
 
     fn requeue(&self, which: DeadLetters) -> BoxFuture<'_, Result<Handled, StoreError>> {
         Box::pin(self.requeue_chosen(which))
+    }
+
+    fn redeliver(&self, which: Redelivery) -> BoxFuture<'_, Result<Redelivered, StoreError>> {
+        Box::pin(self.redeliver_chosen(which))
     }
 
     fn discard(&self, which: DeadLetters, how: Discarded) -> BoxFuture<'_, Result<Handled, StoreError>> {

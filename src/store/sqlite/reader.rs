@@ -12,9 +12,12 @@ use super::list::{self, DeadLetterQuery};
 use super::look;
 use super::lost::Lost;
 use super::oldest;
+use super::redeliver;
 use crate::domain::ids::ReceiptId;
 use crate::store::receipt_id::ReceiptMask;
-use crate::store::{Arrival, Details, ListQuery, OldestPending, Page, ReceiptStatus, StoreError, StoredRecord};
+use crate::store::{
+    Arrival, Details, ListQuery, OldestPending, Page, ReceiptStatus, Redelivered, Redelivery, StoreError, StoredRecord,
+};
 
 /// Reads that may wait; beyond that the askers wait before they are let in.
 const MAX_WAITING: usize = 1_024;
@@ -31,6 +34,8 @@ pub(super) enum Read {
     List(ListQuery, Reply<Page>),
     /// The numbers of a page of dead letters, and where to go on.
     DeadLetters(DeadLetterQuery, Reply<(Vec<i64>, Option<i64>)>),
+    /// The numbers of a page of delivered records that can be delivered again, and what is to be said of the page.
+    Delivered(Redelivery, Reply<(Vec<i64>, Redelivered)>),
     /// What arrived after a record, at most so many.
     Since(u64, usize, Reply<Vec<Arrival>>),
     /// The oldest pending record of each lane.
@@ -92,6 +97,7 @@ impl Reader {
             Read::Record(id, reply) => drop(reply.send(look::record(self, &id))),
             Read::List(query, reply) => drop(reply.send(list::page(self, &query))),
             Read::DeadLetters(query, reply) => drop(reply.send(list::dead_letters(self, &query))),
+            Read::Delivered(which, reply) => drop(reply.send(redeliver::find(self, &which))),
             Read::Since(number, limit, reply) => drop(reply.send(list::since(self, number, limit))),
             Read::Oldest(reply) => drop(reply.send(oldest::of_each_lane(self))),
             Read::Stop => {}

@@ -47,6 +47,8 @@ pub(super) enum Slice {
     Trim {
         /// Which, and what becomes of their rows. Those whose rows are damaged come without and stay as they are.
         records: Vec<(i64, Option<Trimmed>)>,
+        /// Only if they were delivered by then: what was requeued may have been delivered anew.
+        delivered_by: Timestamp,
     },
     /// Delete settled records, in order.
     Delete {
@@ -93,7 +95,7 @@ impl Slice {
             Self::Close { .. } => super::waiting::CLOSED_AT_ONCE.unsigned_abs() as usize,
             Self::GiveUp { records, .. } => records.len(),
             Self::GiveUpUntried { .. } => SLICE_RECORDS,
-            Self::Trim { records } => records.len(),
+            Self::Trim { records, .. } => records.len(),
             Self::Delete { records, .. } => records.len(),
         }
     }
@@ -108,7 +110,7 @@ impl Batch<'_> {
             Slice::GiveUpUntried { lane, accepted_by, now, reason } => {
                 Ok(self.give_up_untried(*lane, *accepted_by, (*now, reason))?)
             }
-            Slice::Trim { records } => Ok(self.trim_delivered(records)?),
+            Slice::Trim { records, delivered_by } => Ok(self.trim_delivered(records, *delivered_by)?),
             Slice::Delete { shelf, records, settled_by } => Ok(self.delete_settled(*shelf, records, *settled_by)?),
         }
     }
@@ -168,7 +170,7 @@ impl Batch<'_> {
         }
         for seq in &gone {
             match shelf {
-                Shelf::Delivered => self.note_delivered_deleted(*seq),
+                Shelf::Delivered => self.note_delivered_gone(*seq),
                 Shelf::DeadLetters => self.note_dead_letter(-1),
                 Shelf::Discarded => {}
             }

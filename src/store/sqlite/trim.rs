@@ -7,9 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::params;
+
 use super::batch::Batch;
 use super::block::Block;
 use super::row::{self, Trimmed, UNREADABLE};
+use crate::domain::time::Timestamp;
 
 /// What becomes of a record in its block.
 pub(super) enum Rewritten<'a> {
@@ -36,15 +39,20 @@ impl Batch<'_> {
         self.rewrite(records.iter().map(|(seq, trimmed)| (*seq, Rewritten::Trimmed(trimmed))).collect())
     }
 
-    /// Trims delivered records that were read before, and marks all of them as looked at. Answers how many were
-    /// trimmed.
-    pub(super) fn trim_delivered(&mut self, records: &[(i64, Option<Trimmed>)]) -> rusqlite::Result<u64> {
+    /// Trims delivered records that were read before, and marks all of them as looked at, as far as they were delivered by
+    /// then. Answers how many were trimmed.
+    pub(super) fn trim_delivered(
+        &mut self,
+        records: &[(i64, Option<Trimmed>)],
+        delivered_by: Timestamp,
+    ) -> rusqlite::Result<u64> {
         let mut rewritten = BTreeMap::new();
         {
-            let mut mark =
-                self.conn.prepare_cached("update delivered set trimmed = 1 where seq = ?1 and trimmed is null")?;
+            let mut mark = self
+                .conn
+                .prepare_cached("update delivered set trimmed = 1 where seq = ?1 and trimmed is null and at <= ?2")?;
             for (seq, record) in records {
-                if mark.execute([seq])? == 1
+                if mark.execute(params![seq, delivered_by.millis()])? == 1
                     && let Some(trimmed) = record
                 {
                     rewritten.insert(*seq, Rewritten::Trimmed(trimmed));

@@ -79,6 +79,9 @@ fn ask(operation: &Operation, ids: &Ids) -> (String, Value) {
     assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
     let body = match operation.method {
         "GET" | "DELETE" => Value::Null,
+        _ if operation.path.ends_with("/redeliver") => {
+            json!({ "organizationId": LITWARE, "since": "2026-01-01T00:00:00Z" })
+        }
         _ if operation.path.contains("dead-letters") => json!({ "organizationId": LITWARE, "reason": "x" }),
         _ => {
             json!({ "name": "x", "displayName": "x", "organizationId": LITWARE, "value": [], "rules": [], "position": 1, "reason": "x" })

@@ -7,6 +7,7 @@ mod dead_letters;
 mod description;
 mod faults;
 mod gateways;
+mod redelivery;
 mod routing;
 mod sources;
 mod trail;

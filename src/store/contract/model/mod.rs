@@ -14,8 +14,8 @@ use crate::domain::fixtures::{admitted_with, organization_id};
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeadLetters, Entry, Handled, LaneId, LeaseRequest, LeaseToken, Outcome, RecordFilter, Repeat, Settled, Settlement,
-    StoreError, TraceContext,
+    DeadLetters, Entry, Handled, LaneId, LeaseRequest, LeaseToken, Outcome, RecordFilter, Redelivery, Repeat, Settled,
+    Settlement, StoreError, TraceContext,
 };
 
 #[derive(Debug, Clone)]
@@ -50,6 +50,12 @@ enum Step {
         record: usize,
         discard: bool,
     },
+    /// Puts back what was delivered so many seconds ago, in this lane or in all, so many at a time.
+    Redeliver {
+        ago: (i64, i64),
+        lane: Option<usize>,
+        limit: usize,
+    },
     Pass {
         seconds: i64,
     },
@@ -69,6 +75,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (prop::option::of(1..=3_u32), any::<bool>(), 1..4_usize)
             .prop_map(|(organization, discard, limit)| Step::HandleAll { organization, discard, limit }),
         1 => (0..12_usize, any::<bool>()).prop_map(|(record, discard)| Step::HandleOne { record, discard }),
+        2 => ((0..200_i64, -50..100_i64), prop::option::of(0..4_usize), 1..4_usize)
+            .prop_map(|(ago, lane, limit)| Step::Redeliver { ago, lane, limit }),
         4 => prop_oneof![6 => -20..90_i64, 1 => Just(days(6)), 1 => Just(days(30)), 2 => Just(days(36))]
             .prop_map(|seconds| Step::Pass { seconds }),
         4 => Just(Step::Sweep),
@@ -168,9 +176,51 @@ impl Model {
                 let expected = self.handle(*discard, |record| record.receipt == receipt);
                 prop_assert_eq!(handled, Handled { count: expected, next: None });
             }
+            Step::Redeliver { ago: (since, until), lane, limit } => {
+                let lanes: Vec<LaneId> = self.lanes.values().copied().collect();
+                let lanes = lane.map_or(lanes.clone(), |at| lanes.get(at).copied().into_iter().collect());
+                self.redeliver((self.now - since, self.now - until), &lanes, *limit, bench).await?;
+            }
             Step::Pass { seconds } => self.now += seconds,
             Step::Sweep | Step::Reopen => {}
         }
+        Ok(())
+    }
+
+    async fn redeliver(
+        &mut self,
+        (since, until): (i64, i64),
+        lanes: &[LaneId],
+        limit: usize,
+        bench: &Bench,
+    ) -> Result<(), TestCaseError> {
+        let [from, to] = [since, until].map(|seconds| Timestamp::from_millis(seconds * 1000));
+        let page = |after, dry_run| Redelivery { lanes: lanes.to_vec(), since: from, until: to, after, limit, dry_run };
+        let (mut counted, mut named, mut after) = (BTreeMap::<LaneId, u64>::new(), Vec::new(), None);
+        loop {
+            let said = bench.redeliver(page(after, true)).await;
+            let done = bench.redeliver(page(after, false)).await;
+            prop_assert_eq!(&said, &done);
+            prop_assert!(done.count() <= limit as u64);
+            prop_assert_eq!(done.without_details, done.named.len() as u64);
+            named.extend(done.named);
+            for (lane, count) in done.lanes {
+                *counted.entry(lane).or_default() += count;
+            }
+            after = done.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let (mut expected, mut gone) = (BTreeMap::<LaneId, u64>::new(), Vec::new());
+        for record in self.records.iter_mut().filter(|record| lanes.contains(&record.lane)) {
+            match record.redeliver(since, until) {
+                Some(true) => *expected.entry(record.lane).or_default() += 1,
+                Some(false) => gone.push(record.receipt),
+                None => {}
+            }
+        }
+        prop_assert_eq!((counted, named), (expected, gone));
         Ok(())
     }
 

@@ -90,6 +90,20 @@ impl Record {
         true
     }
 
+    /// Whether it was delivered in this time: then it is pending again, if it has its details still.
+    pub(super) fn redeliver(&mut self, since: i64, until: i64) -> Option<bool> {
+        let State::Delivered { at, closed_after: None } = self.state else { return None };
+        if at < since || at >= until {
+            return None;
+        }
+        if !self.trimmed {
+            self.state = State::Pending { due: 0, token: None };
+            self.attempts = 0;
+            self.last_error = Some(format!("delivered on {}, and requeued since", moment(at)));
+        }
+        Some(!self.trimmed)
+    }
+
     /// What time brings about. What was never handed out goes in order: it stays if one before it in its
     /// lane stays, which is in `held_up` then. Such a one can be younger only where a clock went back.
     fn sweep(&mut self, now: i64, newest: bool, (swept, held_up): (&mut Swept, &mut BTreeSet<LaneId>)) {

@@ -49,10 +49,11 @@ pub fn read_stored(settings: &DatabaseSettings) -> Result<Stored, NotRead> {
         }
         rows::load(&mut client).await
     });
-    stored.map_err(|fault| match fault {
-        StoreError::Damaged(what) => NotRead::Unusable(what),
-        fault => unreachable(&fault),
-    })
+    stored.map_err(
+        |fault| {
+            if let StoreError::Damaged(what) = fault { NotRead::Unusable(what) } else { unreachable(&fault) }
+        },
+    )
 }
 
 /// What of it is not as it was written, in sentences.

@@ -11,7 +11,9 @@ use super::{InDatabase, PostgresStore};
 use crate::domain::fixtures::{admitted, admitted_in};
 use crate::store::contract::{Bench, at, dead, entry};
 use crate::store::postgres::recount::recount;
-use crate::store::{DeliveryState, LeaseRequest, Leases, Outcome, Settled, Settlement, Store, StoreError};
+use crate::store::{
+    DeliveryState, LeaseRequest, Leased, Leases, Outcome, Redelivery, Settled, Settlement, Store, StoreError,
+};
 
 fn gateways(engine: &InDatabase, count: usize) -> Vec<Arc<PostgresStore>> {
     (0..count).map(|_| engine.open_store()).collect()
@@ -143,4 +145,45 @@ fn a_newer_format_is_refused_with_nothing_changed() {
     let refused = Database::open(&engine.database.settings());
     let message = refused.err().expect("it is refused").to_string();
     assert!(message.contains("format 7") && message.contains("newer gateway"), "{message}");
+}
+
+#[tokio::test]
+async fn two_that_put_back_the_same_records_put_each_back_once() {
+    let Some(engine) = InDatabase::new() else { return };
+    let gateways = gateways(&engine, 2);
+    for record in 1..=90 {
+        gateways[0].append(entry(admitted(record))).await.unwrap();
+    }
+    let leased = lease(&gateways[0], 1, 90).await.leased;
+    let end = |leased: &Leased| Settlement {
+        receipt: leased.record.receipt,
+        token: leased.token,
+        at: at(2),
+        outcome: Outcome::Delivered,
+    };
+    gateways[0].settle(leased.iter().map(end).collect()).await.unwrap();
+    let lanes: Vec<_> = gateways[0].lanes().into_iter().map(|backlog| backlog.id).collect();
+    let put_back = |store: &Arc<PostgresStore>| {
+        let (store, lanes) = (Arc::clone(store), lanes.clone());
+        async move {
+            let (mut count, mut after) = (0, None);
+            loop {
+                let (since, until, dry_run) = (at(2), at(3), false);
+                let which = Redelivery { lanes: lanes.clone(), since, until, after, limit: 7, dry_run };
+                let done = store.redeliver(which).await.unwrap();
+                count += done.count();
+                after = done.next;
+                if after.is_none() {
+                    return count;
+                }
+            }
+        }
+    };
+    let counts = join_all(gateways.iter().map(put_back)).await;
+    assert_eq!(counts.iter().sum::<u64>(), 90, "{counts:?}");
+    for gateway in &gateways {
+        counts_again(gateway).await;
+        assert_eq!(gateway.stats().pending, 90);
+    }
+    assert_eq!(lease(&gateways[1], 4, 100).await.leased.len(), 90);
 }

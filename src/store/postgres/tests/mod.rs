@@ -3,6 +3,7 @@
 mod catalog;
 mod gateways;
 pub(crate) mod server;
+mod several_servers;
 mod subscriptions;
 mod verify;
 

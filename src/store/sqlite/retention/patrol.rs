@@ -86,6 +86,8 @@ pub(super) struct Found {
     pub(super) settled_by: Timestamp,
     /// To be trimmed, in order.
     pub(super) trim: Vec<i64>,
+    /// What is to be trimmed was delivered by then.
+    pub(super) delivered_by: Timestamp,
     /// The block that was looked into last.
     heads: Option<Heads>,
 }
@@ -192,6 +194,7 @@ impl Patrol {
             delete: Vec::new(),
             settled_by: Timestamp::from_millis(now.millis().saturating_sub(millis(delete))),
             trim: Vec::new(),
+            delivered_by: now.before(trim.unwrap_or(delete)),
             heads: None,
         };
         while let Some(row) = rows.next()? {

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Halt, Keeper, Pace};
+use crate::domain::time::Timestamp;
 use crate::store::sqlite::sweep::SLICE_RECORDS;
 
 /// How much room there must be before trimming ends.
@@ -41,7 +42,8 @@ impl Keeper {
             0
         });
         let (seqs, last) = self.still_with_details(position)?;
-        self.trim(seqs)?;
+        // Whenever they were delivered.
+        self.trim(seqs, Timestamp::from_millis(i64::MAX))?;
         self.set_room(last, last.is_none());
         // What it finds is kept, for the next piece and for whoever asks.
         let _room = self.reader.board.space().check(Duration::ZERO, &self.reader.conn);

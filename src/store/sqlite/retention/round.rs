@@ -104,7 +104,7 @@ impl Keeper {
 
     /// Trims and deletes what was found.
     fn let_go(&mut self, shelf: Shelf, mut found: Found) -> Result<Found, Halt> {
-        self.trim(std::mem::take(&mut found.trim))?;
+        self.trim(std::mem::take(&mut found.trim), found.delivered_by)?;
         for slice in slices(std::mem::take(&mut found.delete), |doomed| doomed.bytes) {
             let records = slice.into_iter().map(|doomed| doomed.seq).collect();
             self.swept.deleted += self.write(Slice::Delete { shelf, records, settled_by: found.settled_by })?;
@@ -112,8 +112,8 @@ impl Keeper {
         Ok(found)
     }
 
-    /// Trims delivered records.
-    pub(super) fn trim(&mut self, seqs: Vec<i64>) -> Result<(), Halt> {
+    /// Trims delivered records, as far as they were delivered by then.
+    pub(super) fn trim(&mut self, seqs: Vec<i64>, delivered_by: Timestamp) -> Result<(), Halt> {
         for seqs in seqs.chunks(SLICE_RECORDS) {
             let mut records = Vec::with_capacity(seqs.len());
             let conn = &self.reader.conn;
@@ -133,7 +133,7 @@ impl Keeper {
                 records.push((*seq, trimmed));
             }
             for records in slices(records, |(_, trimmed)| trimmed.as_ref().map_or(0, |trimmed| trimmed.bytes)) {
-                self.swept.trimmed += self.write(Slice::Trim { records })?;
+                self.swept.trimmed += self.write(Slice::Trim { records, delivered_by })?;
             }
         }
         Ok(())

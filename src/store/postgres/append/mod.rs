@@ -5,6 +5,8 @@
 //! is looked up and put down without anyone in between. What does not depend on an answer is sent without waiting for
 //! one: a batch takes two turns to the database and back while it holds the row.
 
+mod write;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use tokio::join;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::types::ToSql;
 
+use self::write::{Rows, Written};
 use super::Shared;
 use super::board::{Changes, Place};
 use super::error::Fault;
@@ -174,20 +177,6 @@ struct New {
     sync: Duration,
 }
 
-/// New rows, column by column.
-#[derive(Default)]
-struct Rows {
-    organizations: Vec<PgGuid>,
-    seqs: Vec<i64>,
-    lanes: Vec<i64>,
-    accepted_at: Vec<i64>,
-    randoms: Vec<Vec<u8>>,
-    keys: Vec<Vec<u8>>,
-    crcs: Vec<i64>,
-    /// Where in the batch their bodies are.
-    places: Vec<usize>,
-}
-
 impl New {
     /// Follows the commit.
     fn remember(self, shared: &Shared) {
@@ -225,7 +214,8 @@ impl Work<'_> {
             return Ok(self.client.batch_execute("rollback").await?);
         }
         let began = Instant::now();
-        self.write(batch).await?;
+        let New { rows, keys, high_water, .. } = &self.new;
+        Written { rows, keys, high_water: *high_water }.write(self.client, batch).await?;
         self.new.sync = began.elapsed();
         Ok(())
     }
@@ -393,87 +383,5 @@ impl Work<'_> {
         let id = LaneId(row.try_get(0)?);
         self.new.lanes.push((id, lane.clone()));
         Ok(id)
-    }
-
-    /// Writes everything, and commits.
-    async fn write(&self, batch: &[Append]) -> Result<(), Fault> {
-        let client = self.client;
-        let records = client
-            .prepare_cached(
-                "insert into records (organization_id, seq, lane, accepted_at, random, key, crc, body) \
-                 select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], \
-                 $7::bigint[], $8::bytea[])",
-            )
-            .await?;
-        let pending = client
-            .prepare_cached(
-                "insert into pending (organization_id, lane, seq, due_at, attempts) \
-                 select o, l, s, 0, 0 from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as w (o, l, s)",
-            )
-            .await?;
-        let keys = client
-            .prepare_cached(
-                "insert into keys (organization_id, key, seq, accepted_at) \
-                 select * from unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[]) \
-                 on conflict (organization_id, key) do update set seq = excluded.seq, accepted_at = excluded.accepted_at",
-            )
-            .await?;
-        let counter = client.prepare_cached("update counter set high_water = $1").await?;
-        let rows = &self.new.rows;
-        let bodies: Vec<&[u8]> = rows
-            .places
-            .iter()
-            .map(|place| batch.get(*place).map_or(&[][..], |append| append.record.body.as_slice()))
-            .collect();
-        let new_keys = KeyRows::of(&self.new.keys);
-        let record_columns: [&(dyn ToSql + Sync); 8] = [
-            &rows.organizations,
-            &rows.seqs,
-            &rows.lanes,
-            &rows.accepted_at,
-            &rows.randoms,
-            &rows.keys,
-            &rows.crcs,
-            &bodies,
-        ];
-        let pending_columns: [&(dyn ToSql + Sync); 3] = [&rows.organizations, &rows.lanes, &rows.seqs];
-        let key_columns: [&(dyn ToSql + Sync); 4] =
-            [&new_keys.organizations, &new_keys.keys, &new_keys.seqs, &new_keys.seconds];
-        let high_water: [&(dyn ToSql + Sync); 1] = [&self.new.high_water];
-        let (records, pending, keys, counter, committed) = join!(
-            biased;
-            client.execute(&records, &record_columns),
-            client.execute(&pending, &pending_columns),
-            client.execute(&keys, &key_columns),
-            client.execute(&counter, &high_water),
-            // Where a statement before it failed, this ends the transaction without effect and without an error.
-            client.batch_execute("commit"),
-        );
-        for executed in [records, pending, keys, counter] {
-            executed?;
-        }
-        Ok(committed?)
-    }
-}
-
-/// New keys, column by column.
-#[derive(Default)]
-struct KeyRows {
-    organizations: Vec<PgGuid>,
-    keys: Vec<Vec<u8>>,
-    seqs: Vec<i64>,
-    seconds: Vec<i64>,
-}
-
-impl KeyRows {
-    fn of(keys: &HashMap<Key, (Seen, usize)>) -> Self {
-        let mut rows = Self::default();
-        for ((organization, key), (seen, _)) in keys {
-            rows.organizations.push(*organization);
-            rows.keys.push(key.to_vec());
-            rows.seqs.push(seen.seq);
-            rows.seconds.push(seen.accepted_at_seconds);
-        }
-        rows
     }
 }

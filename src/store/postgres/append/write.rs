@@ -1,0 +1,115 @@
+//! What a batch writes, column by column, in statements that do not wait for each other.
+
+use std::collections::HashMap;
+
+use deadpool_postgres::Client;
+use tokio::join;
+use tokio_postgres::types::ToSql;
+
+use super::{Append, Key, Seen};
+use crate::store::postgres::error::Fault;
+use crate::store::postgres::guid::PgGuid;
+
+/// New rows, column by column.
+#[derive(Default)]
+pub(super) struct Rows {
+    pub(super) organizations: Vec<PgGuid>,
+    pub(super) seqs: Vec<i64>,
+    pub(super) lanes: Vec<i64>,
+    pub(super) accepted_at: Vec<i64>,
+    pub(super) randoms: Vec<Vec<u8>>,
+    pub(super) keys: Vec<Vec<u8>>,
+    pub(super) crcs: Vec<i64>,
+    /// Where in the batch their bodies are.
+    pub(super) places: Vec<usize>,
+}
+
+/// A batch's new rows, to be written.
+pub(super) struct Written<'a> {
+    pub(super) rows: &'a Rows,
+    pub(super) keys: &'a HashMap<Key, (Seen, usize)>,
+    pub(super) high_water: i64,
+}
+
+impl Written<'_> {
+    /// Writes everything, and commits.
+    pub(super) async fn write(&self, client: &Client, batch: &[Append]) -> Result<(), Fault> {
+        let records = client
+            .prepare_cached(
+                "insert into records (organization_id, seq, lane, accepted_at, random, key, crc, body) \
+                 select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], \
+                 $7::bigint[], $8::bytea[])",
+            )
+            .await?;
+        let pending = client
+            .prepare_cached(
+                "insert into pending (organization_id, lane, seq, due_at, attempts) \
+                 select o, l, s, 0, 0 from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as w (o, l, s)",
+            )
+            .await?;
+        let keys = client
+            .prepare_cached(
+                "insert into keys (organization_id, key, seq, accepted_at) \
+                 select * from unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[]) \
+                 on conflict (organization_id, key) do update set seq = excluded.seq, accepted_at = excluded.accepted_at",
+            )
+            .await?;
+        let counter = client.prepare_cached("update counter set high_water = $1").await?;
+        let rows = self.rows;
+        let bodies: Vec<&[u8]> = rows
+            .places
+            .iter()
+            .map(|place| batch.get(*place).map_or(&[][..], |append| append.record.body.as_slice()))
+            .collect();
+        let new_keys = KeyRows::of(self.keys);
+        let record_columns: [&(dyn ToSql + Sync); 8] = [
+            &rows.organizations,
+            &rows.seqs,
+            &rows.lanes,
+            &rows.accepted_at,
+            &rows.randoms,
+            &rows.keys,
+            &rows.crcs,
+            &bodies,
+        ];
+        let pending_columns: [&(dyn ToSql + Sync); 3] = [&rows.organizations, &rows.lanes, &rows.seqs];
+        let key_columns: [&(dyn ToSql + Sync); 4] =
+            [&new_keys.organizations, &new_keys.keys, &new_keys.seqs, &new_keys.seconds];
+        let high_water: [&(dyn ToSql + Sync); 1] = [&self.high_water];
+        let (records, pending, keys, counter, committed) = join!(
+            biased;
+            client.execute(&records, &record_columns),
+            client.execute(&pending, &pending_columns),
+            client.execute(&keys, &key_columns),
+            client.execute(&counter, &high_water),
+            // Where a statement before it failed, this ends the transaction without effect and without an error.
+            client.batch_execute("commit"),
+        );
+        for executed in [records, pending, keys, counter] {
+            executed?;
+        }
+        Ok(committed?)
+    }
+}
+
+/// New keys, column by column.
+#[derive(Default)]
+struct KeyRows {
+    organizations: Vec<PgGuid>,
+    keys: Vec<Vec<u8>>,
+    seqs: Vec<i64>,
+    seconds: Vec<i64>,
+}
+
+impl KeyRows {
+    fn of(keys: &HashMap<Key, (Seen, usize)>) -> Self {
+        let mut rows = Self::default();
+        for ((organization, key), (seen, _)) in keys {
+            rows.organizations.push(*organization);
+            rows.keys.push(key.to_vec());
+            rows.seqs.push(seen.seq);
+            rows.seconds.push(seen.accepted_at_seconds);
+        }
+        rows
+    }
+}
