@@ -14,6 +14,7 @@ mod health;
 mod keys;
 mod listen;
 mod migrate;
+mod migrate_store;
 mod output;
 mod progress;
 mod records;
@@ -104,6 +105,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Make of a damaged store one that starts, and write down what was lost; says what it would do first.
     Recover(recover::RecoverArgs),
+    /// Copy the store of a stopped gateway from its files into PostgreSQL, which several gateways can share.
+    MigrateStore(migrate_store::MigrateStoreArgs),
     /// Print a completion script for your shell.
     Completions(completions::CompletionsArgs),
 }
@@ -196,6 +199,7 @@ pub fn main() -> ExitCode {
         Some(Command::Verify(args)) => verify::run(&args, &output),
         Some(Command::Migrate(args)) => migrate::run(&args, &output),
         Some(Command::Recover(args)) => recover::run(&args, &output),
+        Some(Command::MigrateStore(args)) => migrate_store::run(&args, &output),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command(), &output),
     };
     match outcome {

@@ -33,6 +33,7 @@ pub mod submission;
 pub mod view;
 pub mod watch;
 
+pub use check::database_at;
 pub use fault::{Fault, Faults};
 pub use json::{camel_case, snake_case};
 pub use live::{Live, ReloadOutcome, ReloadStatus};

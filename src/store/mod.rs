@@ -19,6 +19,7 @@
 #[cfg(feature = "bench-engines")]
 pub mod bench;
 pub mod catalog;
+pub mod copying;
 pub mod gateways;
 mod kept_audit;
 pub mod lease;

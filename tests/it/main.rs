@@ -24,6 +24,7 @@ mod json_texts;
 mod lifecycle;
 mod log;
 mod manifests;
+mod migrate_store;
 mod nats;
 mod observability;
 mod operation;

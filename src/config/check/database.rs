@@ -23,6 +23,8 @@ use crate::config::source::Place;
 
 /// A gateway appends, leases, settles, follows the catalog and answers questions at the same time.
 const CONNECTIONS: std::ops::RangeInclusive<usize> = 4..=1_000;
+const USUAL_CONNECTIONS: usize = 10;
+const USUAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The settings of the database, where records are kept in one. Files to watch are added to `files`.
 pub(super) fn database(
@@ -38,7 +40,7 @@ pub(super) fn database(
         store.place_of("kind").hinted("`[store.postgres]` is missing", hint);
     }
     let table = table?;
-    let max_connections = table.integer("max_connections", CONNECTIONS).unwrap_or(10);
+    let max_connections = table.integer("max_connections", CONNECTIONS).unwrap_or(USUAL_CONNECTIONS);
     let statement_timeout = table.duration("statement_timeout_seconds", Duration::from_secs(1), 1.0..=300.0);
     let wanted = table.choice("tls", &[("verify", true), ("off", false)]);
     // Elsewhere the table is kept for later, and its secret need not be there yet.
@@ -50,7 +52,7 @@ pub(super) fn database(
             .place_of("ca_file")
             .warning("`ca_file` is not used: the connection is in the clear", "set tls = \"verify\"");
     }
-    let statement_timeout = statement_timeout.unwrap_or(Duration::from_secs(10));
+    let statement_timeout = statement_timeout.unwrap_or(USUAL_TIMEOUT);
     Some(DatabaseSettings { connection, trust, max_connections, statement_timeout })
 }
 
@@ -91,6 +93,11 @@ fn connection<'a>(
 
 /// What is wrong is told without the text, which may hold a password.
 fn parse(text: &str, shown: &str, at: Place<'_>) -> Option<tokio_postgres::Config> {
+    read(text, shown).map_err(|(fault, hint)| at.hinted(fault, hint)).ok()
+}
+
+/// Reads a URL; otherwise what is wrong with it, and what to do.
+fn read(text: &str, shown: &str) -> Result<tokio_postgres::Config, (String, &'static str)> {
     let hint = "such as postgres://streamgate:PASSWORD@db.example.com:5432/streamgate; %-encode what is special in it";
     let connection: tokio_postgres::Config = match text.parse() {
         Ok(connection) => connection,
@@ -99,19 +106,29 @@ fn parse(text: &str, shown: &str, at: Place<'_>) -> Option<tokio_postgres::Confi
             let is_about_tls = behind.contains("ssl");
             let hint =
                 if is_about_tls { "leave `ssl…` out of it; say `tls` and `ca_file` here instead" } else { hint };
-            at.hinted(format!("{shown} is not a connection to PostgreSQL{behind}"), hint);
-            return None;
+            return Err((format!("{shown} is not a connection to PostgreSQL{behind}"), hint));
         }
     };
     if connection.get_hosts().is_empty() && connection.get_hostaddrs().is_empty() {
-        at.hinted(format!("{shown} names no host"), hint);
-        return None;
+        return Err((format!("{shown} names no host"), hint));
     }
     if connection.get_dbname().is_none_or(str::is_empty) {
-        at.hinted(format!("{shown} names no database"), hint);
-        return None;
+        return Err((format!("{shown} names no database"), hint));
     }
-    Some(connection)
+    Ok(connection)
+}
+
+/// The settings of a database of which only its URL is known, as on a command line: with every other at its default, and
+/// TLS as a configuration has it that does not say.
+///
+/// # Errors
+/// What is wrong, and what to do, without the URL.
+pub fn database_at(url: &str) -> Result<DatabaseSettings, String> {
+    let mut connection = read(url.trim(), "the URL").map_err(|(fault, hint)| format!("{fault}; {hint}"))?;
+    let is_verified = must_be_verified(&connection);
+    connection.ssl_mode(if is_verified { SslMode::Require } else { SslMode::Disable });
+    let trust = if is_verified { DatabaseTrust::System } else { DatabaseTrust::InTheClear };
+    Ok(DatabaseSettings { connection, trust, max_connections: USUAL_CONNECTIONS, statement_timeout: USUAL_TIMEOUT })
 }
 
 /// Whether every server that is named is reached without leaving this machine.
@@ -126,11 +143,20 @@ fn stays_here(connection: &tokio_postgres::Config) -> bool {
     })
 }
 
+/// Whether the server has to prove who it is where nobody says: as the URL has it, or else whenever the connection leaves
+/// this machine.
+fn must_be_verified(connection: &tokio_postgres::Config) -> bool {
+    match connection.get_ssl_mode() {
+        SslMode::Disable => false,
+        SslMode::Require => true,
+        _ => !stays_here(connection),
+    }
+}
+
 /// Whether the server has to prove who it is: as asked for, or else whenever the connection leaves this machine.
 fn is_verified(connection: &mut tokio_postgres::Config, wanted: Option<bool>, at: Place<'_>) -> Option<bool> {
     let stays_here = stays_here(connection);
-    let mode = connection.get_ssl_mode();
-    let is_verified = wanted.unwrap_or_else(|| mode == SslMode::Require || (mode != SslMode::Disable && !stays_here));
+    let is_verified = wanted.unwrap_or_else(|| must_be_verified(connection));
     if is_verified && connection.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
         at.hinted("TLS is not spoken over a socket of this machine", "set tls = \"off\"");
         return None;

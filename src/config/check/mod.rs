@@ -321,6 +321,7 @@ impl KnownOrganizations for Visible<'_> {
 }
 
 pub(super) use self::credentials::from_hex as sha256_from_hex;
+pub use self::database::database_at;
 pub(super) use self::work_stream::generated_name;
 
 /// Checks a request for an API key.

@@ -66,6 +66,16 @@ impl Database {
         Ok(Arc::new(database))
     }
 
+    /// As [`open`](Self::open), also where a store has been copied in part: for who copies one.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_to_copy(settings: &DatabaseSettings) -> Result<Arc<Self>, OpenError> {
+        let database = Self::reach(settings)?;
+        database.opening(open::bring_up_to_date)?;
+        Ok(Arc::new(database))
+    }
+
     /// Gets ready to ask a database, and changes nothing in it.
     ///
     /// # Errors

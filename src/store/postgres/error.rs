@@ -9,6 +9,7 @@ use std::time::Duration;
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::record_format::Damage;
 
@@ -24,6 +25,14 @@ pub(super) enum Fault {
     /// What is stored is not what was written.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The record was lost before the store was copied here, and that was written down.
+    #[error("the record was lost to damage ({why}), as was written down on {at}")]
+    Lost {
+        /// When that was written down.
+        at: Timestamp,
+        /// What had become of the record.
+        why: String,
+    },
     /// What is stored does not fit together.
     #[error("{0}")]
     Inconsistent(String),
@@ -58,6 +67,7 @@ impl From<Fault> for StoreError {
         match fault {
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
+            Fault::Lost { at, why } => Self::Lost { at, why },
             fault @ (Fault::Database(_) | Fault::Pool(_) | Fault::TooLong(_) | Fault::Random(_)) => {
                 Self::Engine(Box::new(fault))
             }

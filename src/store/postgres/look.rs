@@ -61,9 +61,15 @@ pub(super) async fn record(shared: &Shared, id: &ReceiptId) -> Result<Option<Sto
 async fn missing<T>(shared: &Shared, seq: i64) -> Result<Option<T>, Fault> {
     let client = shared.database.pool().get().await?;
     let select = client
-        .prepare_cached("select high_water, exists (select from deleted where first <= $1 and last >= $1) from counter")
+        .prepare_cached(
+            "select high_water, exists (select from deleted where first <= $1 and last >= $1), l.at, l.why \
+             from counter left join lost l on l.first <= $1 and l.last >= $1",
+        )
         .await?;
     let row = client.query_one(&select, &[&seq]).await?;
+    if let (Some(at), Some(why)) = (row.try_get::<_, Option<i64>>(2)?, row.try_get(3)?) {
+        return Err(Fault::Lost { at: Timestamp::from_millis(at), why });
+    }
     let (newest, deleted): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
     // A made-up ID leads to some number among 2^64: next to never to one that was given out.
     if seq > newest || deleted { Ok(None) } else { Err(Damage::missing(seq).into()) }

@@ -18,6 +18,7 @@ mod deleted;
 mod error;
 pub mod facts;
 mod guid;
+pub(super) mod import;
 mod lease;
 mod list;
 mod look;

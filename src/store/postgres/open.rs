@@ -21,13 +21,14 @@ use crate::store::record_format::lane_of;
 /// The oldest server that is supported.
 const OLDEST_SERVER: i32 = 150_000;
 /// The number of the lock that migrations are made under ("SGMIGRAT").
-const LOCK: i64 = 0x5347_4d49_4752_4154;
+pub(super) const LOCK: i64 = 0x5347_4d49_4752_4154;
 
 /// Every migration, in order.
 pub(super) const MIGRATIONS: [&str; 1] = [concat!(
     include_str!("schema_1.sql"),
     include_str!("schema_catalog_1.sql"),
-    include_str!("schema_subscriptions_1.sql")
+    include_str!("schema_subscriptions_1.sql"),
+    include_str!("schema_copying_1.sql")
 )];
 
 /// Why a store could not be opened.
@@ -62,6 +63,15 @@ pub enum OpenError {
         /// What is known.
         known: usize,
     },
+    /// A store is being copied to it, or was and not to its end.
+    #[error(
+        "the database holds a copy of the store in {from} that is not finished: finish it with `streamgate migrate-store \
+         --from sqlite:{from} --to postgres`, or take an empty database"
+    )]
+    HalfCopied {
+        /// The data directory of that store, where it was copied.
+        from: String,
+    },
     /// Its tables are not up to date, and this is not the time to change that.
     #[error(
         "the database has the store's format {found}, and this version knows {known}: run `streamgate migrate` first"
@@ -75,6 +85,16 @@ pub enum OpenError {
     /// What is in it does not fit together.
     #[error("the store in the database is not complete: {0}")]
     Inconsistent(String),
+}
+
+impl OpenError {
+    /// What went wrong, for a sentence that says of itself that it is about the database.
+    pub(super) fn without_prefix(self) -> String {
+        match self {
+            Self::Database(what) => what,
+            other => other.to_string(),
+        }
+    }
 }
 
 impl From<Fault> for OpenError {
@@ -102,8 +122,22 @@ pub(super) async fn open(pool: Pool) -> Result<Opened, OpenError> {
     Ok(Opened { mask: mask(&**client).await?, figures: figures(&client).await? })
 }
 
-/// Checks the server, and brings the schema up to date.
+/// Checks the server, brings the schema up to date, and refuses half a copy of another store.
 pub(super) async fn prepare(pool: Pool) -> Result<(), OpenError> {
+    bring_up_to_date(pool.clone()).await?;
+    check_complete(&*pool.get().await.map_err(Fault::from)?).await
+}
+
+/// Refuses half a copy of another store.
+async fn check_complete(client: &Client) -> Result<(), OpenError> {
+    match client.query_opt("select directory from copying", &[]).await? {
+        Some(row) => Err(OpenError::HalfCopied { from: row.try_get(0)? }),
+        None => Ok(()),
+    }
+}
+
+/// Checks the server, and brings the schema up to date.
+pub(super) async fn bring_up_to_date(pool: Pool) -> Result<(), OpenError> {
     let mut client = pool.get().await.map_err(Fault::from)?;
     check_server(&client).await?;
     let transaction = client.transaction().await?;
@@ -162,7 +196,8 @@ pub(super) async fn figures(client: &Client) -> Result<Figures, OpenError> {
         figures.lanes.insert(LaneId(id), (lane, pending.get(&id).copied().unwrap_or(0)));
     }
     let counts = "select (select high_water from counter), (select count(*) from waiting), \
-         (select count(*) from dead_letters), (select coalesce(max(seq), 0) from records)";
+         (select count(*) from dead_letters), \
+         (select greatest((select max(seq) from records), (select max(last) from lost), 0))";
     let row = client.query_one(counts, &[]).await?;
     figures.high_water = row.try_get(0)?;
     figures.waiting = row.try_get(1)?;
@@ -196,12 +231,12 @@ async fn check_server(client: &Client) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether a gateway of this version was there. Changes nothing.
+/// Whether a gateway of this version was there, and no copy is half done. Changes nothing.
 pub(super) async fn check_format(client: &Client) -> Result<(), OpenError> {
     let found = format(client).await?;
     let known = MIGRATIONS.len();
     match usize::try_from(found) {
-        Ok(found) if found == known => Ok(()),
+        Ok(found) if found == known => check_complete(client).await,
         Ok(found_format) if found_format > known => Err(OpenError::UnknownFormat { found, known }),
         Ok(_) | Err(_) => Err(OpenError::OlderFormat { found, known }),
     }

@@ -22,7 +22,7 @@ use crate::config::settings::DatabaseSettings;
 use crate::domain::time::Timestamp;
 use crate::store::DeliveryState;
 use crate::store::receipt_id::ReceiptMask;
-use crate::store::verification::{Counts, Finding, Findings, Kind, Options, Progress, Report};
+use crate::store::verification::{Counts, Finding, Findings, Kind, Options, Progress, Report, WrittenDown};
 
 /// Records that one statement reads.
 const WINDOW: i64 = 2_000;
@@ -79,10 +79,11 @@ impl Work<'_> {
         self.stray_states().await?;
         self.keys().await?;
         self.beside().await?;
+        let written_down = self.lost().await?;
         let is_damage = self.findings.is_damage();
         let (findings, totals) = self.findings.into_parts();
         let counts = self.counts;
-        Ok(Report { sound: !is_damage, store, newest, counts, findings, totals, written_down: Vec::new() })
+        Ok(Report { sound: !is_damage, store, newest, counts, findings, totals, written_down })
     }
 
     fn note(&mut self, kind: Kind, table: &'static str, what: impl Into<String>, (from, to): (i64, i64)) {
@@ -138,6 +139,23 @@ impl Work<'_> {
             .collect::<Result<_, tokio_postgres::Error>>()?;
         self.counts.deleted = ranges.iter().map(|(first, last)| (last - first + 1).max(0).cast_unsigned()).sum();
         Ok(ranges)
+    }
+
+    /// What had been lost before the store was copied here, and is among what counts as deleted.
+    async fn lost(&mut self) -> Result<Vec<WrittenDown>, OpenError> {
+        let rows = self.transaction.query("select first, last, at, why from lost order by first", &[]).await?;
+        let mut written_down = Vec::new();
+        for row in &rows {
+            let (from, to): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let count = (to - from + 1).max(0).cast_unsigned();
+            self.counts.lost_and_written_down += count;
+            self.counts.deleted = self.counts.deleted.saturating_sub(count);
+            if written_down.len() < self.options.findings {
+                let at = Timestamp::from_millis(row.try_get(2)?).to_string();
+                written_down.push(WrittenDown { from, to, at, why: row.try_get(3)? });
+            }
+        }
+        Ok(written_down)
     }
 
     /// These numbers have no record. Whatever of them was not deleted is lost.

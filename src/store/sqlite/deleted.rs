@@ -98,6 +98,11 @@ impl Ranges {
         Self(in_order)
     }
 
+    /// All of them, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Range> {
+        self.0.iter()
+    }
+
     /// Their records, counted.
     pub(super) fn tally(&self) -> Tally {
         self.0.iter().fold(Tally::default(), |tally, range| {

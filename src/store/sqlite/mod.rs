@@ -36,6 +36,7 @@ mod dead_letters;
 mod deleted;
 mod details;
 mod error;
+pub(super) mod export;
 #[cfg(debug_assertions)]
 mod fault_point;
 mod format;
@@ -309,4 +310,4 @@ impl Store for SqliteStore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;

@@ -41,6 +41,11 @@ impl Document {
         }
     }
 
+    /// Whose it is.
+    pub(in crate::store) const fn organization(&self) -> OrganizationId {
+        self.organization
+    }
+
     /// The subscription, if everything in it has a meaning.
     pub(in crate::store) fn into_subscription(
         self,

@@ -8,7 +8,7 @@ mod format;
 mod keys;
 mod recover;
 mod retention;
-mod verify;
+pub(in crate::store) mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
@@ -27,7 +27,7 @@ use crate::store::Store;
 use crate::store::contract::{DUPLICATE_WINDOW, Engine, RETENTION, Swept, store_contract};
 
 /// A store in a directory of its own, whose retention thread works when a test says so.
-struct InDirectory {
+pub(in crate::store) struct InDirectory {
     dir: TempDir,
     tuning: Tuning,
     settings: StoreSettings,
@@ -48,16 +48,16 @@ impl InDirectory {
     }
 
     /// Merges keys and reads them back in small numbers.
-    fn merging_at(keys: usize) -> Self {
+    pub(in crate::store) fn merging_at(keys: usize) -> Self {
         let usual = Self::new();
         Self { tuning: Tuning { merge_at_keys: keys, keys_at_start: keys, ..usual.tuning }, ..usual }
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    pub(in crate::store) fn path(&self) -> std::path::PathBuf {
         self.dir.path().join("data")
     }
 
-    fn start(&self) -> Arc<SqliteStore> {
+    pub(in crate::store) fn start(&self) -> Arc<SqliteStore> {
         let store = self.start_untold();
         store.keep_from(None);
         store
@@ -103,7 +103,7 @@ fn refusal(dir: &Path) -> super::OpenError {
 }
 
 /// Changes a closed store behind its back.
-fn tamper(dir: &Path, sql: &str) {
+pub(in crate::store) fn tamper(dir: &Path, sql: &str) {
     let conn = Connection::open(dir.join("records.db")).unwrap();
     conn.execute_batch(sql).unwrap();
     conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
@@ -138,7 +138,7 @@ fn rewrite(dir: &Path, mut change: impl FnMut(i64, &mut Head, &mut Vec<u8>) -> b
 }
 
 /// Takes records out of a closed store, as if they had been lost.
-fn lose(dir: &Path, records: impl std::ops::RangeBounds<i64>) {
+pub(in crate::store) fn lose(dir: &Path, records: impl std::ops::RangeBounds<i64>) {
     rewrite(dir, |seq, _, _| !records.contains(&seq));
 }
 

@@ -15,10 +15,10 @@ use crate::store::verification::{Kind, Report};
 use crate::store::{DeadLetters, Details, Outcome, ReceiptStatus, StoredRecord};
 
 /// What a receipt led to while the store was sound; nothing for a record that was deleted.
-pub(super) type Known = (ReceiptId, Option<(ReceiptStatus, StoredRecord<Details>)>);
+pub(in crate::store) type Known = (ReceiptId, Option<(ReceiptStatus, StoredRecord<Details>)>);
 
 /// Everything that every finding says.
-pub(super) const ALL: Options = Options { findings: usize::MAX, duplicate_window: DUPLICATE_WINDOW };
+pub(in crate::store) const ALL: Options = Options { findings: usize::MAX, duplicate_window: DUPLICATE_WINDOW };
 
 /// Verifies, and tells nobody how far it is.
 pub(super) fn look(dir: &Path) -> Result<Report, OpenError> {
@@ -33,7 +33,7 @@ pub(super) fn sound(dir: &Path) -> Report {
 }
 
 /// Every file below a directory, with its time of change and its content.
-pub(super) fn everything_below(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+pub(in crate::store) fn everything_below(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -50,7 +50,7 @@ pub(super) fn everything_below(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec
 }
 
 /// Copies a directory as it is.
-pub(super) fn copy(from: &Path, to: &Path) {
+pub(in crate::store) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -64,7 +64,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
 }
 
 /// An open store with records in every state, in several lanes, with trimmed and deleted ones, and keys in the index.
-pub(super) async fn rich(engine: &InDirectory) -> (Bench, Vec<ReceiptId>) {
+pub(in crate::store) async fn rich(engine: &InDirectory) -> (Bench, Vec<ReceiptId>) {
     let bench = Bench(engine.start());
     let mut ids = Vec::new();
     for record in 1..=40 {
@@ -104,7 +104,7 @@ pub(super) async fn rich(engine: &InDirectory) -> (Bench, Vec<ReceiptId>) {
 }
 
 /// What the receipts lead to.
-pub(super) async fn known(bench: &Bench, ids: &[ReceiptId]) -> Vec<Known> {
+pub(in crate::store) async fn known(bench: &Bench, ids: &[ReceiptId]) -> Vec<Known> {
     let mut known = Vec::new();
     for id in ids {
         let status = bench.0.receipt(*id).await.unwrap();
