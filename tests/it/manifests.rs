@@ -170,6 +170,9 @@ fn what_is_prepared_for_compose_is_a_configuration_with_secrets_of_its_own() {
     let configuration = generated.join("config/streamgate.toml");
     assert_eq!((mode(&configuration), mode(&generated.join("config"))), (0o644, 0o755));
 
+    let taken = check(&configuration, &gateway);
+    assert_eq!(taken.status.code(), Some(0), "{}{}", text(&taken.stdout), text(&taken.stderr));
+
     let again = prepare();
     assert!(!again.status.success() && text(&again.stderr).contains("already"), "what is there stays: {again:?}");
     assert_eq!(variables("gateway.env"), gateway);
