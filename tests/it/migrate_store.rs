@@ -6,16 +6,13 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use self::servers::{Server, USER};
 use crate::command_line::{json, text};
 use crate::crash::try_exchange;
 use crate::support::gateway::{KEY, Setup, write_configuration};
+use crate::support::postgres::{self as servers, Server, USER};
 use crate::support::process::Process;
 use crate::support::raw::request;
 use crate::support::records::nth_incident;
-
-#[path = "../servers/postgres.rs"]
-mod servers;
 
 /// A folder with a configuration and a gateway's data, and an empty database.
 struct Move {

@@ -146,11 +146,8 @@ fn stays_here(connection: &tokio_postgres::Config) -> bool {
 /// Whether the server has to prove who it is where nobody says: as the URL has it, or else whenever the connection leaves
 /// this machine.
 fn must_be_verified(connection: &tokio_postgres::Config) -> bool {
-    match connection.get_ssl_mode() {
-        SslMode::Disable => false,
-        SslMode::Require => true,
-        _ => !stays_here(connection),
-    }
+    let mode = connection.get_ssl_mode();
+    mode == SslMode::Require || (mode != SslMode::Disable && !stays_here(connection))
 }
 
 /// Whether the server has to prove who it is: as asked for, or else whenever the connection leaves this machine.

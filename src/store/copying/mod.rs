@@ -99,9 +99,10 @@ pub enum CopyError {
 
 /// Who has the directory, and what to do about it.
 const fn advice(fault: &OpenError) -> &'static str {
-    match fault {
-        OpenError::Locked { .. } => ": it is copied while no gateway runs on it; stop it first",
-        _ => "",
+    if matches!(fault, OpenError::Locked { .. }) {
+        ": it is copied while no gateway runs on it; stop it first"
+    } else {
+        ""
     }
 }
 
@@ -208,9 +209,10 @@ impl Copier {
             tell(Progress { stage, done, of: 0 });
             Ok(())
         };
-        match table {
-            Table::Audit => source.each_audit(*piece_rows, &mut take),
-            _ => source.each_notice(*piece_rows, &mut take),
+        if table == Table::Audit {
+            source.each_audit(*piece_rows, &mut take)
+        } else {
+            source.each_notice(*piece_rows, &mut take)
         }
     }
 }

@@ -78,6 +78,104 @@ pub(in crate::store) enum Table {
 
 use Kind::{Bytes, Flag, Guid, Number, Text};
 
+/// The names of columns, and what stands in each.
+type Columns = [(&'static str, Kind)];
+
+const LANES: &Columns = &[("organization_id", Guid), ("id", Number), ("work_stream_id", Guid), ("queue", Text)];
+const RECORDS: &Columns = &[
+    ("organization_id", Guid),
+    ("seq", Number),
+    ("lane", Number),
+    ("accepted_at", Number),
+    ("random", Bytes),
+    ("key", Bytes),
+    ("crc", Number),
+    ("body", Bytes),
+];
+const PENDING: &Columns = &[
+    ("organization_id", Guid),
+    ("lane", Number),
+    ("seq", Number),
+    ("due_at", Number),
+    ("attempts", Number),
+    ("lease_token", Bytes),
+    ("last_error", Text),
+];
+const WAITING: &Columns = &[
+    ("organization_id", Guid),
+    ("seq", Number),
+    ("lane", Number),
+    ("since", Number),
+    ("closes_at", Number),
+    ("attempts", Number),
+    ("last_error", Text),
+];
+const DELIVERED: &Columns = &[
+    ("organization_id", Guid),
+    ("seq", Number),
+    ("lane", Number),
+    ("at", Number),
+    ("attempts", Number),
+    ("last_error", Text),
+    ("closed_after_minutes", Number),
+    ("trimmed", Flag),
+];
+const DEAD_LETTERS: &Columns = &[
+    ("organization_id", Guid),
+    ("seq", Number),
+    ("lane", Number),
+    ("at", Number),
+    ("attempts", Number),
+    ("reason", Text),
+];
+const DISCARDED: &Columns = &[
+    ("organization_id", Guid),
+    ("seq", Number),
+    ("lane", Number),
+    ("at", Number),
+    ("attempts", Number),
+    ("reason", Text),
+    ("discarded_at", Number),
+    ("discarded_by", Text),
+    ("discarded_for", Text),
+];
+const DELETED: &Columns = &[("first", Number), ("last", Number)];
+const LOST: &Columns = &[("first", Number), ("last", Number), ("at", Number), ("why", Text)];
+const ORGANIZATIONS: &Columns = &[("organization_id", Guid), ("document", Text), ("crc", Number)];
+const API_KEYS: &Columns = &[("name", Text), ("document", Text), ("crc", Number)];
+const AUDIT: &Columns = &[
+    ("seq", Number),
+    ("change_id", Bytes),
+    ("at", Number),
+    ("organization_id", Guid),
+    ("resource", Text),
+    ("entry", Text),
+    ("crc", Number),
+];
+const SUBSCRIPTIONS: &Columns = &[
+    ("organization_id", Guid),
+    ("id", Bytes),
+    ("number", Number),
+    ("document", Text),
+    ("crc", Number),
+    ("after", Number),
+    ("ended_at", Number),
+    ("ended_because", Text),
+    ("delivered", Number),
+    ("last_delivered_at", Number),
+];
+const NOTICES: &Columns = &[
+    ("organization_id", Guid),
+    ("subscription", Bytes),
+    ("number", Number),
+    ("receipt", Bytes),
+    ("at", Number),
+    ("due_at", Number),
+    ("attempts", Number),
+    ("last_error", Text),
+    ("dead_at", Number),
+];
+
 impl Table {
     /// All of them.
     pub(in crate::store) const ALL: [Self; 14] = [
@@ -120,100 +218,20 @@ impl Table {
     /// Its columns there, in the order of a row.
     pub(in crate::store) const fn columns(self) -> &'static [(&'static str, Kind)] {
         match self {
-            Self::Lanes => &[("organization_id", Guid), ("id", Number), ("work_stream_id", Guid), ("queue", Text)],
-            Self::Records => &[
-                ("organization_id", Guid),
-                ("seq", Number),
-                ("lane", Number),
-                ("accepted_at", Number),
-                ("random", Bytes),
-                ("key", Bytes),
-                ("crc", Number),
-                ("body", Bytes),
-            ],
-            Self::Pending => &[
-                ("organization_id", Guid),
-                ("lane", Number),
-                ("seq", Number),
-                ("due_at", Number),
-                ("attempts", Number),
-                ("lease_token", Bytes),
-                ("last_error", Text),
-            ],
-            Self::Waiting => &[
-                ("organization_id", Guid),
-                ("seq", Number),
-                ("lane", Number),
-                ("since", Number),
-                ("closes_at", Number),
-                ("attempts", Number),
-                ("last_error", Text),
-            ],
-            Self::Delivered => &[
-                ("organization_id", Guid),
-                ("seq", Number),
-                ("lane", Number),
-                ("at", Number),
-                ("attempts", Number),
-                ("last_error", Text),
-                ("closed_after_minutes", Number),
-                ("trimmed", Flag),
-            ],
-            Self::DeadLetters => &[
-                ("organization_id", Guid),
-                ("seq", Number),
-                ("lane", Number),
-                ("at", Number),
-                ("attempts", Number),
-                ("reason", Text),
-            ],
-            Self::Discarded => &[
-                ("organization_id", Guid),
-                ("seq", Number),
-                ("lane", Number),
-                ("at", Number),
-                ("attempts", Number),
-                ("reason", Text),
-                ("discarded_at", Number),
-                ("discarded_by", Text),
-                ("discarded_for", Text),
-            ],
-            Self::Deleted => &[("first", Number), ("last", Number)],
-            Self::Lost => &[("first", Number), ("last", Number), ("at", Number), ("why", Text)],
-            Self::Organizations => &[("organization_id", Guid), ("document", Text), ("crc", Number)],
-            Self::ApiKeys => &[("name", Text), ("document", Text), ("crc", Number)],
-            Self::Audit => &[
-                ("seq", Number),
-                ("change_id", Bytes),
-                ("at", Number),
-                ("organization_id", Guid),
-                ("resource", Text),
-                ("entry", Text),
-                ("crc", Number),
-            ],
-            Self::Subscriptions => &[
-                ("organization_id", Guid),
-                ("id", Bytes),
-                ("number", Number),
-                ("document", Text),
-                ("crc", Number),
-                ("after", Number),
-                ("ended_at", Number),
-                ("ended_because", Text),
-                ("delivered", Number),
-                ("last_delivered_at", Number),
-            ],
-            Self::Notices => &[
-                ("organization_id", Guid),
-                ("subscription", Bytes),
-                ("number", Number),
-                ("receipt", Bytes),
-                ("at", Number),
-                ("due_at", Number),
-                ("attempts", Number),
-                ("last_error", Text),
-                ("dead_at", Number),
-            ],
+            Self::Lanes => LANES,
+            Self::Records => RECORDS,
+            Self::Pending => PENDING,
+            Self::Waiting => WAITING,
+            Self::Delivered => DELIVERED,
+            Self::DeadLetters => DEAD_LETTERS,
+            Self::Discarded => DISCARDED,
+            Self::Deleted => DELETED,
+            Self::Lost => LOST,
+            Self::Organizations => ORGANIZATIONS,
+            Self::ApiKeys => API_KEYS,
+            Self::Audit => AUDIT,
+            Self::Subscriptions => SUBSCRIPTIONS,
+            Self::Notices => NOTICES,
         }
     }
 }

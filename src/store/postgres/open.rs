@@ -87,16 +87,6 @@ pub enum OpenError {
     Inconsistent(String),
 }
 
-impl OpenError {
-    /// What went wrong, for a sentence that says of itself that it is about the database.
-    pub(super) fn without_prefix(self) -> String {
-        match self {
-            Self::Database(what) => what,
-            other => other.to_string(),
-        }
-    }
-}
-
 impl From<Fault> for OpenError {
     fn from(fault: Fault) -> Self {
         Self::Database(fault.to_string())

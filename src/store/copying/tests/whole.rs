@@ -206,7 +206,8 @@ fn tens_of_thousands_of_records_are_copied() {
         }
         let bench = Bench(Arc::clone(&store) as Arc<dyn Store>);
         for leased in bench.lease(at(1), 3_000).await.leased.chunks(500) {
-            let outcome = |n: usize| if n % 10 == 0 { crate::store::contract::dead("400") } else { Outcome::Delivered };
+            let outcome =
+                |n: usize| if n.is_multiple_of(10) { crate::store::contract::dead("400") } else { Outcome::Delivered };
             let settle = |(n, leased): (usize, &Leased)| Settlement {
                 receipt: leased.record.receipt,
                 token: leased.token,

@@ -48,7 +48,10 @@ pub(in crate::store) struct Target {
 const PATIENT: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = '60s'";
 
 fn failed(doing: &'static str) -> impl Fn(Fault) -> CopyError {
-    move |fault| CopyError::Database { doing, fault: OpenError::from(fault).without_prefix() }
+    move |fault| {
+        let behind = std::error::Error::source(&fault).map(|source| format!(": {source}")).unwrap_or_default();
+        CopyError::Database { doing, fault: format!("{fault}{behind}") }
+    }
 }
 
 impl Target {
