@@ -24,8 +24,8 @@ use streamgate::domain::access::{Caller, OrganizationScope, Permission};
 use streamgate::domain::record::RecordCreated;
 use streamgate::domain::time::Timestamp;
 use streamgate::intake::Intake;
-use streamgate::store::postgres::{Database, PostgresStore};
 use streamgate::store::TraceContext;
+use streamgate::store::postgres::{Database, PostgresStore};
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 

@@ -320,8 +320,8 @@ fn said(organizations: &[SourceFile], checked: &Checked) -> String {
     // Plain data, of which the debug text says everything but secrets.
     hash.update(format!("{:?} {:?}", checked.credentials.api_keys, checked.credentials.issuers));
     hash.update(format!("{:?}", checked.routing_queues));
-    for secret in checked.routing_queues.values().flat_map(|queue| &queue.secrets) {
-        hash.update(Sha256::digest(secret.key()));
+    for queue in checked.routing_queues.values() {
+        queue.kind.secret_parts(&mut |secret| hash.update(Sha256::digest(secret)));
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
