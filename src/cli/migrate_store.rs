@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio_postgres::config::Host;
 
 use super::output::Output;
 use super::progress::Line;
@@ -63,7 +62,7 @@ pub(super) fn run(args: &MigrateStoreArgs, output: &Output) -> Result<Exit, Fail
     let mut line = Line::start(output.is_json());
     let copied = upkeep::copy_store(from, &database, &options, &mut |progress| line.show(progress));
     line.end();
-    let place = in_words(&database);
+    let place = database.place();
     match copied {
         Ok(copied) if output.is_json() => {
             let mut value = serde_json::to_value(&copied).unwrap_or_default();
@@ -151,21 +150,6 @@ fn configured(path: Option<&Path>) -> Result<DatabaseSettings, Failure> {
         let message = format!("{}: `[store] kind` is not \"postgres\", so it names no database", config.origin);
         Failure::new(Exit::Configuration, message)
     })
-}
-
-/// Where a database is, without the password.
-fn in_words(database: &DatabaseSettings) -> String {
-    let connection = &database.connection;
-    let hosts: Vec<String> = connection
-        .get_hosts()
-        .iter()
-        .map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(folder) => folder.display().to_string(),
-        })
-        .chain(connection.get_hostaddrs().iter().map(ToString::to_string))
-        .collect();
-    format!("database {} at {}", connection.get_dbname().unwrap_or_default(), hosts.join(", "))
 }
 
 fn tell(copied: &Copied, (from, to): (&Path, &str), output: &Output) -> Result<(), Failure> {

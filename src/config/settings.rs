@@ -18,6 +18,8 @@ pub use super::routing_queue::{
     RoutingQueueSettings, RoutingQueues,
 };
 use super::stored::Layers;
+use tokio_postgres::config::Host;
+
 use crate::domain::access::{OrganizationScope, Permission};
 use crate::domain::catalog::{Catalog, RateLimit};
 use crate::domain::ids::Guid;
@@ -118,6 +120,19 @@ pub struct DatabaseSettings {
     pub max_connections: usize,
     /// The longest that the server may take for a statement.
     pub statement_timeout: Duration,
+}
+
+impl DatabaseSettings {
+    /// Which database it is, in words, and nothing that is secret.
+    pub fn place(&self) -> String {
+        let hosts = self.connection.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(folder) => folder.display().to_string(),
+        });
+        let addresses = self.connection.get_hostaddrs().iter().map(ToString::to_string);
+        let places: Vec<String> = hosts.chain(addresses).collect();
+        format!("database {} at {}", self.connection.get_dbname().unwrap_or_default(), places.join(", "))
+    }
 }
 
 /// How a database server proves who it is.
