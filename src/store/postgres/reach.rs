@@ -25,6 +25,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
         let (refusing, why) = match tokio::time::timeout(PATIENCE, ask(&shared)).await {
             Ok(Ok(None)) => (None, String::new()),
             Ok(Ok(Some(setting))) => (Some(Refusing::NotDurable), format!("the server has {setting} = off now")),
+            // Others have every connection, and get answers on them or give up: nothing is known that was not before.
+            Ok(Err(_)) | Err(_) if is_busy(&shared) => continue,
             Ok(Err(fault)) => (Some(Refusing::Unreachable), fault.to_string()),
             Err(_) => (Some(Refusing::Unreachable), format!("it did not answer within {PATIENCE:?}")),
         };
@@ -36,6 +38,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
             None => tracing::info!("the database takes records again"),
         }
     }
+}
+
+/// Whether there is no connection to ask over because others have them all.
+fn is_busy(shared: &Shared) -> bool {
+    let status = shared.database.pool().status();
+    status.available == 0 && status.size >= status.max_size
 }
 
 /// A setting that breaks the promise, if there is one: it may have been changed since the start.
