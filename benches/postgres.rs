@@ -4,7 +4,12 @@
 //! `cargo bench --bench postgres` starts a server of its own from what is installed, loads the contestants in turns, and prints
 //! medians and ratios; the last line is JSON. `-- --quick` takes less than a minute once it is built.
 
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark reports, and stops where it cannot run")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark reports, and stops where it cannot run"
+)]
 
 #[path = "../tests/support/postgres.rs"]
 mod postgres;

@@ -12,12 +12,21 @@ const SLOW: Duration = Duration::from_millis(20);
 /// Leases and retention go by the gateways' clocks, and who is there by the server's.
 const CLOCKS_APART_MILLIS: i64 = 2_000;
 
+/// Every check of the group.
+const ALL: [Check; 5] = [
+    Check::DatabaseConnection,
+    Check::DatabaseDurability,
+    Check::DatabaseConnections,
+    Check::DatabaseFormat,
+    Check::DatabaseClock,
+];
+
 /// Tells about the database.
 pub(super) fn examine(scene: &Scene, tell: &Tell) {
     let Some(config) = scene.config() else { return tell.one(without_configuration(Group::Database)) };
     let Some(settings) = &config.process.database else {
         let found = "records are kept in files: there is no database";
-        return tell.one(Finding::ok(Check::DatabaseConnection, found));
+        return tell.all(ALL.map(|check| Finding::ok(check, found)));
     };
     match look_at_database(settings) {
         Err(fault) => {

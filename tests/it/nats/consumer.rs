@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// An answer that takes longer will not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A message.
 #[derive(Debug, Clone)]
@@ -119,7 +119,13 @@ impl Consumer {
             head.len() + body.len()
         );
         self.say(&[frame.as_bytes(), head.as_bytes(), body, b"\r\n"].concat());
-        self.message()
+        // What comes late answers an earlier question.
+        loop {
+            let message = self.message()?;
+            if message.subject == inbox {
+                return Some(message);
+            }
+        }
     }
 
     /// Asks the JetStream API; `None` where it does not answer, or with an error.
@@ -136,7 +142,10 @@ impl Consumer {
         let mut config = json!({"name": name, "retention": "limits", "discard": "new", "storage": "file", "num_replicas": 1,
             "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0});
         config.as_object_mut().expect("an object").extend(settings.as_object().expect("an object").clone());
-        self.ask(&format!("STREAM.CREATE.{name}"), &config).expect("made");
+        let answer = self.request(&format!("$JS.API.STREAM.CREATE.{name}"), &[], config.to_string().as_bytes());
+        let answer = answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
+        let made = answer.as_ref().is_some_and(|text| text.contains("\"created\"") && !text.contains("\"error\""));
+        assert!(made, "the stream was not made: {answer:?}");
     }
 
     /// The stream as it is: its settings, its state, its replicas.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use streamgate::store::Stats;
 use streamgate::store::observer::{Commit, CommitFailure, Swept};
+use streamgate::store::{DiskStats, Stats};
 use streamgate::telemetry::{
     AcceptOutcome, Backlog, Connections, Exposition, IssuerKeys, Metrics, Moment, SubscriptionBacklog,
 };
@@ -43,7 +43,10 @@ fn everything(exposition: Exposition) -> String {
     metrics.retention_round_ended(&Swept::default());
     metrics.certificate_expires("public", 1_900_000_000);
     let moment = Moment {
-        store: Stats::default(),
+        store: Stats {
+            disk: Some(DiskStats { free_bytes_above_reserve: 1, free_bytes: 2, reserve_bytes: 1 }),
+            ..Stats::default()
+        },
         backlog: vec![Backlog { routing_queue: "pull".to_owned(), records: 1, oldest_age: Duration::from_secs(1) }],
         backlog_seen_at: Some(1.0),
         connections: vec![Connections { listener: "public", open: 3, limit: 10, turned_away: 1 }],
