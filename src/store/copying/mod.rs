@@ -9,7 +9,7 @@
 //! of which store it is, and as of which moment; while it is there no gateway opens the database. A run that is cut short
 //! is made again, and goes on.
 //!
-//! In the end everything is read back and compared with what was read from the files ([`rows`]), and only the transaction
+//! In the end everything is read back and compared with what was read from the files (`rows`), and only the transaction
 //! that has compared takes the row away.
 //!
 //! Not guaranteed: anything where gateways then run on both. They would be two stores that know nothing of each other.

@@ -50,6 +50,10 @@ pub(super) fn time_for_answers(scene: &Scene) -> Duration {
 pub(super) fn examine(scene: &Scene, tell: &Tell) {
     let Some(config) = scene.config() else { return tell.one(without_configuration(Group::Destinations)) };
     let queues = &config.effective.routing_queues;
+    if !queues.values().any(|queue| matches!(queue.kind, RoutingQueueKind::Nats(_))) {
+        let found = "no routing queue is of kind \"nats\"";
+        tell.all([Check::Stream, Check::StreamSync].map(|check| Finding::ok(check, found)));
+    }
     if queues.is_empty() {
         let found = "there is none: records wait in `pull` until somebody fetches them";
         return tell.all(
