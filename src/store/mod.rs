@@ -30,6 +30,7 @@ pub mod receipt_id;
 mod record_format;
 pub mod selection;
 pub mod sqlite;
+mod standing;
 pub mod subscriptions;
 pub mod verification;
 

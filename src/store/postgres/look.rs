@@ -13,8 +13,9 @@ use super::record::{COLUMNS, FROM, WIDTH, read};
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::receipt_id::{ReceiptMask, same};
-use crate::store::record_format::{Damage, ReadRecord, summary};
-use crate::store::{DeliveryState, Details, Discarded, ReceiptStatus, StoredRecord, Waiting};
+use crate::store::record_format::{Damage, ReadRecord};
+use crate::store::standing::{Standing, Standings};
+use crate::store::{Details, Discarded, ReceiptStatus, StoredRecord};
 
 /// Where a record stands: what is selected behind [`COLUMNS`].
 pub(super) const STATE: &str = "p.due_at, p.attempts, p.last_error, w.closes_at, w.attempts, w.last_error, \
@@ -99,66 +100,25 @@ fn status_in(row: &Row, mask: &ReceiptMask) -> Result<([u8; 16], ReceiptStatus),
 }
 
 pub(super) fn standing_in(row: &Row, found: ReadRecord) -> Result<ReceiptStatus, Damage> {
-    let seq = found.seq;
-    let damage = |what| Damage { seq, what };
-    let unreadable = |_| damage("its state cannot be read");
-    let standings = [PENDING, WAITING, DELIVERED, DEAD, DISCARDED].map(|first| Standing::at(row, first));
-    let [Ok(pending), Ok(waiting), Ok(delivered), Ok(dead), Ok(discarded)] = standings else {
-        return Err(damage("its state cannot be read"));
+    let unreadable = |_| Damage { seq: found.seq, what: "its state cannot be read" };
+    standings_in(row).map_err(unreadable)?.status(found)
+}
+
+fn standings_in(row: &Row) -> Result<Standings, tokio_postgres::Error> {
+    let waiting = match standing_at(row, WAITING)? {
+        Some(standing) => Some((standing, Timestamp::from_millis(row.try_get(WAITING_SINCE)?))),
+        None => None,
     };
-    let accepted_at = found.record.accepted_at;
-    let mut status = ReceiptStatus {
-        summary: summary(found.record),
-        state: DeliveryState::Accepted,
-        attempts: 0,
-        last_error: None,
-        next_attempt_at: None,
-        settled_at: None,
-        waiting: None,
-        closed_after_minutes: None,
-        discarded: None,
+    let delivered = match standing_at(row, DELIVERED)? {
+        Some(standing) => Some((standing, row.try_get::<_, Option<i64>>(CLOSED_AFTER)?.map(i64::cast_unsigned))),
+        None => None,
     };
-    let standing = match (pending, waiting, delivered, dead, discarded) {
-        (Some(standing), None, None, None, None) => {
-            if standing.attempts > 0 {
-                status.state = DeliveryState::Delivering;
-            }
-            // What is due at once is due since it arrived.
-            status.next_attempt_at = Some(standing.at.max(accepted_at));
-            standing
-        }
-        (None, Some(standing), None, None, None) => {
-            status.state = DeliveryState::Delivering;
-            let since = Timestamp::from_millis(row.try_get(WAITING_SINCE).map_err(unreadable)?);
-            status.waiting = Some(Waiting { since, closes_at: standing.at });
-            standing
-        }
-        (None, None, Some(standing), None, None) => {
-            status.state = DeliveryState::Delivered;
-            status.settled_at = Some(standing.at);
-            let minutes: Option<i64> = row.try_get(CLOSED_AFTER).map_err(unreadable)?;
-            status.closed_after_minutes = minutes.map(i64::cast_unsigned);
-            standing
-        }
-        (None, None, None, Some(standing), None) => {
-            status.state = DeliveryState::DeadLettered;
-            status.settled_at = Some(standing.at);
-            standing
-        }
-        (None, None, None, None, Some(standing)) => {
-            status.state = DeliveryState::DeadLettered;
-            status.settled_at = Some(standing.at);
-            status.discarded = Some(discarded_in(row).map_err(unreadable)?);
-            standing
-        }
-        (None, None, None, None, None) => {
-            return Err(damage("it is neither pending nor waiting nor delivered nor a dead letter"));
-        }
-        (_, _, _, _, _) => return Err(damage("it is in two states at once")),
+    let discarded = match standing_at(row, DISCARDED)? {
+        Some(standing) => Some((standing, discarded_in(row)?)),
+        None => None,
     };
-    status.attempts = standing.attempts;
-    status.last_error = standing.text;
-    Ok(status)
+    let (pending, dead_letter) = (standing_at(row, PENDING)?, standing_at(row, DEAD)?);
+    Ok(Standings { pending, waiting, delivered, dead_letter, discarded })
 }
 
 fn discarded_in(row: &Row) -> Result<Discarded, tokio_postgres::Error> {
@@ -169,18 +129,10 @@ fn discarded_in(row: &Row) -> Result<Discarded, tokio_postgres::Error> {
     })
 }
 
-/// A record's row in one of the tables of states.
-struct Standing {
-    at: Timestamp,
-    attempts: u32,
-    text: Option<String>,
-}
-
-impl Standing {
-    fn at(row: &Row, first: usize) -> Result<Option<Self>, tokio_postgres::Error> {
-        let Some(at) = row.try_get::<_, Option<i64>>(first)? else { return Ok(None) };
-        let attempts: i64 = row.try_get(first + 1)?;
-        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-        Ok(Some(Self { at: Timestamp::from_millis(at), attempts, text: row.try_get(first + 2)? }))
-    }
+/// The row of one of the tables of states, where it has one.
+fn standing_at(row: &Row, first: usize) -> Result<Option<Standing>, tokio_postgres::Error> {
+    let Some(at) = row.try_get::<_, Option<i64>>(first)? else { return Ok(None) };
+    let attempts: i64 = row.try_get(first + 1)?;
+    let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+    Ok(Some(Standing { at: Timestamp::from_millis(at), attempts, text: row.try_get(first + 2)? }))
 }

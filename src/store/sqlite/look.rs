@@ -14,7 +14,8 @@ use super::row::{self, Damage, ReadRecord};
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
 use crate::store::receipt_id::same;
-use crate::store::{DeliveryState, Details, Discarded, ReceiptStatus, StoreError, StoredRecord, Waiting};
+use crate::store::standing::{Standing, Standings};
+use crate::store::{Details, Discarded, ReceiptStatus, StoreError, StoredRecord};
 
 /// Where the record of this number and lane stands.
 const STATUS: &str = "select \
@@ -95,70 +96,30 @@ pub(super) fn status_at(reader: &Reader, seq: i64) -> Result<([u8; 16], ReceiptS
 
 /// The status in a row of [`STATUS`].
 fn status_in(row: &Row<'_>, found: ReadRecord) -> Result<ReceiptStatus, Damage> {
-    let seq = found.seq;
-    let damage = |what| Damage { seq, what };
-    let unreadable = |_: rusqlite::Error| damage("its state cannot be read");
-    let standings = [PENDING, WAITING, DELIVERED, DEAD, DISCARDED].map(|first| Standing::at(row, first));
-    let [Ok(pending), Ok(waiting), Ok(delivered), Ok(dead), Ok(discarded)] = standings else {
-        return Err(damage("its state cannot be read"));
+    let unreadable = |_| Damage { seq: found.seq, what: "its state cannot be read" };
+    let mut standings = standings_in(row).map_err(unreadable)?;
+    // One that was never handed out has no row of its own.
+    if standings.are_none() && row.get(UNTRIED).is_ok_and(|untried: Option<bool>| untried == Some(true)) {
+        standings.pending = Some(Standing { at: found.record.accepted_at, attempts: 0, text: None });
+    }
+    standings.status(found)
+}
+
+fn standings_in(row: &Row<'_>) -> rusqlite::Result<Standings> {
+    let waiting = match standing_at(row, WAITING)? {
+        Some(standing) => Some((standing, Timestamp::from_millis(row.get(WAITING_SINCE)?))),
+        None => None,
     };
-    let accepted_at = found.record.accepted_at;
-    let mut status = ReceiptStatus {
-        summary: row::summary(found.record),
-        state: DeliveryState::Accepted,
-        attempts: 0,
-        last_error: None,
-        next_attempt_at: None,
-        settled_at: None,
-        waiting: None,
-        closed_after_minutes: None,
-        discarded: None,
+    let delivered = match standing_at(row, DELIVERED)? {
+        Some(standing) => Some((standing, row.get::<_, Option<i64>>(CLOSED_AFTER)?.map(i64::cast_unsigned))),
+        None => None,
     };
-    let standing = match (pending, waiting, delivered, dead, discarded) {
-        (Some(standing), None, None, None, None) => {
-            if standing.attempts > 0 {
-                status.state = DeliveryState::Delivering;
-            }
-            // What is due at once is due since it arrived.
-            status.next_attempt_at = Some(standing.at.max(accepted_at));
-            standing
-        }
-        (None, Some(standing), None, None, None) => {
-            status.state = DeliveryState::Delivering;
-            let since = Timestamp::from_millis(row.get(WAITING_SINCE).map_err(unreadable)?);
-            status.waiting = Some(Waiting { since, closes_at: standing.at });
-            standing
-        }
-        (None, None, Some(standing), None, None) => {
-            status.state = DeliveryState::Delivered;
-            status.settled_at = Some(standing.at);
-            let minutes: Option<i64> = row.get(CLOSED_AFTER).map_err(unreadable)?;
-            status.closed_after_minutes = minutes.map(i64::cast_unsigned);
-            standing
-        }
-        (None, None, None, Some(standing), None) => {
-            status.state = DeliveryState::DeadLettered;
-            status.settled_at = Some(standing.at);
-            standing
-        }
-        (None, None, None, None, Some(standing)) => {
-            status.state = DeliveryState::DeadLettered;
-            status.settled_at = Some(standing.at);
-            status.discarded = Some(discarded_in(row).map_err(unreadable)?);
-            standing
-        }
-        (None, None, None, None, None) if row.get(UNTRIED).is_ok_and(|untried: Option<bool>| untried == Some(true)) => {
-            status.next_attempt_at = Some(accepted_at);
-            Standing { at: accepted_at, attempts: 0, text: None }
-        }
-        (None, None, None, None, None) => {
-            return Err(damage("it is neither pending nor waiting nor delivered nor a dead letter"));
-        }
-        (_, _, _, _, _) => return Err(damage("it is in two states at once")),
+    let discarded = match standing_at(row, DISCARDED)? {
+        Some(standing) => Some((standing, discarded_in(row)?)),
+        None => None,
     };
-    status.attempts = standing.attempts;
-    status.last_error = standing.text;
-    Ok(status)
+    let (pending, dead_letter) = (standing_at(row, PENDING)?, standing_at(row, DEAD)?);
+    Ok(Standings { pending, waiting, delivered, dead_letter, discarded })
 }
 
 fn discarded_in(row: &Row<'_>) -> rusqlite::Result<Discarded> {
@@ -169,19 +130,11 @@ fn discarded_in(row: &Row<'_>) -> rusqlite::Result<Discarded> {
     })
 }
 
-/// A record's row in one of the tables of states.
-struct Standing {
-    at: Timestamp,
-    attempts: u32,
-    text: Option<String>,
-}
-
-impl Standing {
-    fn at(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
-        if row.get_ref(first)? == ValueRef::Null {
-            return Ok(None);
-        }
-        let at = Timestamp::from_millis(row.get(first)?);
-        Ok(Some(Self { at, attempts: row.get(first + 1)?, text: row.get(first + 2)? }))
+/// The row of one of the tables of states, where it has one.
+fn standing_at(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Standing>> {
+    if row.get_ref(first)? == ValueRef::Null {
+        return Ok(None);
     }
+    let at = Timestamp::from_millis(row.get(first)?);
+    Ok(Some(Standing { at, attempts: row.get(first + 1)?, text: row.get(first + 2)? }))
 }

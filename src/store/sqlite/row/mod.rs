@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::block::Block;
 use crate::store::receipt_id::ReceiptMask;
 pub(super) use crate::store::record_format::{
-    Damage, DuplicateKey, NewRecord, ReadRecord, TRIMMED, Trimmed, UNREADABLE, lane_of, read_kept, summary, trimmed,
+    Damage, DuplicateKey, NewRecord, ReadRecord, TRIMMED, Trimmed, UNREADABLE, lane_of, read_kept, trimmed,
 };
 use crate::store::{Lane, LaneId};
 
