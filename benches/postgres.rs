@@ -34,8 +34,10 @@ use streamgate::store::postgres::{Database, PostgresStore};
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
-/// Records under way at once, as of 256 connections.
+/// Records under way at once, as of so many connections.
 const AT_ONCE: usize = 256;
+/// The same where there is much to do.
+const MANY_AT_ONCE: usize = 1_024;
 
 /// What is loaded.
 struct Bench {
@@ -71,7 +73,7 @@ impl Bench {
     }
 
     /// Records a second through the intakes of these stores, which share them.
-    fn accept(&mut self, stores: &[Arc<PostgresStore>], count: usize) -> f64 {
+    fn accept(&mut self, stores: &[Arc<PostgresStore>], at_once: usize, count: usize) -> f64 {
         let events = self.events(count);
         let intakes: Vec<_> = stores.iter().map(|store| Intake::new(store.clone(), Arc::new(|| {}))).collect();
         let (catalog, caller) = (&self.config.effective.catalog, &self.caller);
@@ -81,7 +83,7 @@ impl Bench {
             .map(|(event, intake)| intake.accept(catalog, caller, event, TraceContext::default()));
         self.runtime.block_on(async {
             let began = Instant::now();
-            let mut answers = futures_util::stream::iter(appends).buffer_unordered(AT_ONCE);
+            let mut answers = futures_util::stream::iter(appends).buffer_unordered(at_once);
             while let Some(answer) = answers.next().await {
                 answer.expect("accepted");
             }
@@ -91,8 +93,8 @@ impl Bench {
 
     /// Rows a second by one statement for as many records as are under way, committed each: into a table like that of
     /// records alone, or into tables like all that a record needs.
-    fn insert(&mut self, count: usize, all_tables: bool) -> f64 {
-        let bodies: Vec<Vec<u8>> = (0..AT_ONCE).map(|_| vec![b'x'; BODY_BYTES]).collect();
+    fn insert(&mut self, count: usize, at_once: usize, all_tables: bool) -> f64 {
+        let bodies: Vec<Vec<u8>> = (0..at_once).map(|_| vec![b'x'; BODY_BYTES]).collect();
         let first = i64::try_from(self.next).expect("a number");
         self.next += count as u64;
         let connection = self.settings.connection.clone();
@@ -102,9 +104,9 @@ impl Bench {
             let statement = client.prepare(if all_tables { ALL_ROWS } else { ONE_ROW }).await.expect("prepared");
             let began = Instant::now();
             let mut from = first;
-            for _ in 0..count / AT_ONCE {
-                let seqs: Vec<i64> = (from..).take(AT_ONCE).collect();
-                from += i64::try_from(AT_ONCE).expect("a number");
+            for _ in 0..count / at_once {
+                let seqs: Vec<i64> = (from..).take(at_once).collect();
+                from += i64::try_from(at_once).expect("a number");
                 let now = Timestamp::now().millis();
                 client.execute(&statement, &[&seqs, &now, &bodies]).await.expect("inserted");
             }
@@ -161,17 +163,26 @@ fn main() {
     let stores = [bench.store(), bench.store()];
     let database = bench.settings.connection.get_dbname().expect("a name").to_owned();
     server.psql(&database, TABLES);
-    let names = ["one gateway", "two gateways", "bare, the rows of records", "bare, all rows of a record"];
-    let mut rates: [Vec<f64>; 4] = Default::default();
+    let names = [
+        "one gateway, 256 at once",
+        "one gateway, 1,024 at once",
+        "two gateways, 256 at once",
+        "bare, the rows of records, 256 at once",
+        "bare, all rows of a record, 256 at once",
+        "bare, all rows of a record, 1,024 at once",
+    ];
+    let mut rates: [Vec<f64>; 6] = Default::default();
     // The first one fills caches, and does not count.
     for round in 0..=rounds {
         for turn in 0..names.len() {
             let at = (turn + round) % names.len();
             let figure = match at {
-                0 => bench.accept(&stores[..1], count),
-                1 => bench.accept(&stores, count),
-                2 => bench.insert(count, false),
-                _ => bench.insert(count, true),
+                0 => bench.accept(&stores[..1], AT_ONCE, count),
+                1 => bench.accept(&stores[..1], MANY_AT_ONCE, count),
+                2 => bench.accept(&stores, AT_ONCE, count),
+                3 => bench.insert(count, AT_ONCE, false),
+                4 => bench.insert(count, AT_ONCE, true),
+                _ => bench.insert(count, MANY_AT_ONCE, true),
             };
             if round > 0 {
                 rates[at].push(figure);
@@ -182,12 +193,13 @@ fn main() {
     for (name, rates) in names.iter().zip(&rates) {
         println!("{:>8.0}/s  {name}", median(rates.iter().copied()));
     }
-    let [one, two, records, all] = &rates;
+    let [one, one_of_many, two, records, all, all_of_many] = &rates;
     let report = serde_json::json!({
         "rounds": rounds,
         "records_a_round": count,
         "accept_over_bare_records": rounded(ratio(one, records), 3),
         "accept_over_bare_all_rows": rounded(ratio(one, all), 3),
+        "accept_over_bare_all_rows_1024_at_once": rounded(ratio(one_of_many, all_of_many), 3),
         "two_gateways_over_one": rounded(ratio(two, one), 3),
     });
     println!("{report}");

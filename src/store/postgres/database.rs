@@ -20,13 +20,12 @@ use tokio_postgres::{AsyncMessage, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::OpenError;
+use super::connect::{CONNECT, ToOneOfThem, connect, for_one_of};
 use super::error::Fault;
 use super::open;
 use crate::config::settings::{DatabaseSettings, DatabaseTrust};
 use crate::store::StoreError;
 
-/// A connection is made within this time.
-const CONNECT: Duration = Duration::from_secs(5);
 /// A server whose machine does not answer any more is noticed after this time.
 const SILENCE: Duration = Duration::from_secs(10);
 /// The server ends a transaction in which nothing happens for so long. It may hold the row that all gateways append by.
@@ -148,7 +147,7 @@ impl Database {
         let (config, tls) = (self.config.clone(), self.tls.clone());
         runtime.spawn(async move {
             loop {
-                if let Err(fault) = listen_once(&config, tls.clone(), channel, &*wake).await {
+                if let Err(fault) = listen_once(&config, &tls, channel, &*wake).await {
                     tracing::debug!(%fault, channel, "nobody tells of changes at the moment; they are looked for");
                 }
                 tokio::time::sleep(BEFORE_LISTENING_AGAIN).await;
@@ -173,15 +172,6 @@ fn tuned(settings: &DatabaseSettings) -> Config {
     config
 }
 
-/// How long one of several servers is waited for. They are tried in turn within [`CONNECT`], and within what readiness
-/// waits: one whose machine is off says nothing at all, and must not use up what the next one needs.
-fn for_one_of(servers: usize) -> Duration {
-    match u32::try_from(servers) {
-        Ok(0 | 1) | Err(_) => CONNECT,
-        Ok(several) => CONNECT / (2 * several),
-    }
-}
-
 /// Whether it is used at all, the connection's own mode says.
 fn tls(trust: &DatabaseTrust) -> Result<MakeRustlsConnect, OpenError> {
     let unusable = |error: &dyn std::fmt::Display| OpenError::Database(format!("TLS cannot be spoken: {error}"));
@@ -204,10 +194,10 @@ fn tls(trust: &DatabaseTrust) -> Result<MakeRustlsConnect, OpenError> {
 /// Connections that are made when they are needed, and made again when they broke.
 fn pool(config: &Config, tls: &MakeRustlsConnect, settings: &DatabaseSettings) -> Result<Pool, OpenError> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(config.clone(), tls.clone(), recycling);
+    let manager = Manager::from_connect(config.clone(), ToOneOfThem(tls.clone()), recycling);
     // Said on the connection and not in its options, which poolers refuse.
     let begin = format!(
-        "set statement_timeout = {}; set idle_in_transaction_session_timeout = {}",
+        "set jit = off; set statement_timeout = {}; set idle_in_transaction_session_timeout = {}",
         settings.statement_timeout.as_millis(),
         IDLE_IN_TRANSACTION.as_millis()
     );
@@ -228,11 +218,11 @@ fn pool(config: &Config, tls: &MakeRustlsConnect, settings: &DatabaseSettings) -
 /// Listens until the connection ends.
 async fn listen_once(
     config: &Config,
-    tls: MakeRustlsConnect,
+    tls: &MakeRustlsConnect,
     channel: &str,
     wake: &(dyn Fn() + Send + Sync),
 ) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = config.connect(tls).await?;
+    let (client, mut connection) = connect(config, tls).await?;
     let mut messages = Box::pin(poll_fn(move |context| connection.poll_message(context)));
     let asked = async move {
         let begun = client.batch_execute(&format!("listen {channel}")).await;

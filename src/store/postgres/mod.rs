@@ -12,6 +12,7 @@
 mod append;
 mod board;
 pub mod catalog;
+mod connect;
 mod database;
 mod dead_letters;
 mod deleted;

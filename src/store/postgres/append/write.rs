@@ -6,7 +6,8 @@ use deadpool_postgres::Client;
 use tokio::join;
 use tokio_postgres::types::ToSql;
 
-use super::{Append, Key, Seen};
+use super::batch::{Key, Seen};
+use super::{Append, Turn};
 use crate::store::postgres::error::Fault;
 use crate::store::postgres::guid::PgGuid;
 
@@ -27,13 +28,13 @@ pub(super) struct Rows {
 /// A batch's new rows, to be written.
 pub(super) struct Written<'a> {
     pub(super) rows: &'a Rows,
-    pub(super) keys: &'a HashMap<Key, (Seen, usize)>,
+    pub(super) keys: NewKeys,
     pub(super) high_water: i64,
 }
 
 impl Written<'_> {
-    /// Writes everything, and commits.
-    pub(super) async fn write(&self, client: &Client, batch: &[Append]) -> Result<(), Fault> {
+    /// Writes everything, and commits. The turn is passed on when only the disk is waited for.
+    pub(super) async fn write(&self, client: &Client, batch: &[Append], turn: &mut Turn) -> Result<(), Fault> {
         let records = client
             .prepare_cached(
                 "insert into records (organization_id, seq, lane, accepted_at, random, key, crc, body) \
@@ -47,21 +48,14 @@ impl Written<'_> {
                  select o, l, s, 0, 0 from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as w (o, l, s)",
             )
             .await?;
-        let keys = client
-            .prepare_cached(
-                "insert into keys (organization_id, key, seq, accepted_at) \
-                 select * from unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[]) \
-                 on conflict (organization_id, key) do update set seq = excluded.seq, accepted_at = excluded.accepted_at",
-            )
-            .await?;
-        let counter = client.prepare_cached("update counter set high_water = $1").await?;
+        let keys = client.prepare_cached(INSERT_KEYS).await?;
+        let counter = client.prepare_cached("update counter set high_water = $1 where only_row").await?;
         let rows = self.rows;
         let bodies: Vec<&[u8]> = rows
             .places
             .iter()
             .map(|place| batch.get(*place).map_or(&[][..], |append| append.record.body.as_slice()))
             .collect();
-        let new_keys = KeyRows::of(self.keys);
         let record_columns: [&(dyn ToSql + Sync); 8] = [
             &rows.organizations,
             &rows.seqs,
@@ -73,15 +67,22 @@ impl Written<'_> {
             &bodies,
         ];
         let pending_columns: [&(dyn ToSql + Sync); 3] = [&rows.organizations, &rows.lanes, &rows.seqs];
-        let key_columns: [&(dyn ToSql + Sync); 4] =
-            [&new_keys.organizations, &new_keys.keys, &new_keys.seqs, &new_keys.seconds];
+        if !self.keys.again.seqs.is_empty() {
+            let again = client.prepare_cached(&format!("{INSERT_KEYS} {OVER_OLD_ONES}")).await?;
+            client.execute(&again, &self.keys.again.columns()).await?;
+        }
+        let key_columns = self.keys.fresh.columns();
         let high_water: [&(dyn ToSql + Sync); 1] = [&self.high_water];
         let (records, pending, keys, counter, committed) = join!(
             biased;
             client.execute(&records, &record_columns),
             client.execute(&pending, &pending_columns),
             client.execute(&keys, &key_columns),
-            client.execute(&counter, &high_water),
+            async {
+                let counted = client.execute(&counter, &high_water).await;
+                turn.pass_on();
+                counted
+            },
             // Where a statement before it failed, this ends the transaction without effect and without an error.
             client.batch_execute("commit"),
         );
@@ -92,7 +93,34 @@ impl Written<'_> {
     }
 }
 
-/// New keys, column by column.
+const INSERT_KEYS: &str = "insert into keys (organization_id, key, seq, accepted_at) \
+     select * from unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[])";
+const OVER_OLD_ONES: &str =
+    "on conflict (organization_id, key) do update set seq = excluded.seq, accepted_at = excluded.accepted_at";
+
+/// The keys of new rows.
+#[derive(Default)]
+pub(super) struct NewKeys {
+    fresh: KeyRows,
+    /// Those that led to a record which does not count any more. Retention may delete them meanwhile.
+    again: KeyRows,
+}
+
+impl NewKeys {
+    /// In the order of the index that they go into.
+    pub(super) fn of(keys: &HashMap<Key, (Seen, usize)>, seen_before: &HashMap<Key, Seen>) -> Self {
+        let mut sorted: Vec<(&Key, Seen)> = keys.iter().map(|(key, (seen, _))| (key, *seen)).collect();
+        sorted.sort_unstable_by_key(|(key, _)| *key);
+        let mut new = Self::default();
+        for (key, seen) in sorted {
+            let rows = if seen_before.contains_key(key) { &mut new.again } else { &mut new.fresh };
+            rows.push(key, seen);
+        }
+        new
+    }
+}
+
+/// Keys, column by column.
 #[derive(Default)]
 struct KeyRows {
     organizations: Vec<PgGuid>,
@@ -102,14 +130,14 @@ struct KeyRows {
 }
 
 impl KeyRows {
-    fn of(keys: &HashMap<Key, (Seen, usize)>) -> Self {
-        let mut rows = Self::default();
-        for ((organization, key), (seen, _)) in keys {
-            rows.organizations.push(*organization);
-            rows.keys.push(key.to_vec());
-            rows.seqs.push(seen.seq);
-            rows.seconds.push(seen.accepted_at_seconds);
-        }
-        rows
+    fn push(&mut self, (organization, key): &Key, seen: Seen) {
+        self.organizations.push(*organization);
+        self.keys.push(key.to_vec());
+        self.seqs.push(seen.seq);
+        self.seconds.push(seen.accepted_at_seconds);
+    }
+
+    fn columns(&self) -> [&(dyn ToSql + Sync); 4] {
+        [&self.organizations, &self.keys, &self.seqs, &self.seconds]
     }
 }

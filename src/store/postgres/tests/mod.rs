@@ -2,6 +2,7 @@
 
 mod catalog;
 mod gateways;
+mod reach;
 pub(crate) mod server;
 mod several_servers;
 mod subscriptions;

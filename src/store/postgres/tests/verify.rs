@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::InDatabase;
 use crate::domain::fixtures::admitted;
+use crate::store::Store;
 use crate::store::contract::entry;
 use crate::store::postgres::facts::look_at;
 use crate::store::postgres::verify::verify;
 use crate::store::postgres::{OpenError, migrate};
 use crate::store::verification::{Kind, Options, Report};
-use crate::store::{Store, StoreError};
 
 fn report(engine: &InDatabase) -> Report {
     let options = Options { findings: 10, duplicate_window: Duration::from_secs(365 * 24 * 60 * 60) };
@@ -84,25 +84,4 @@ async fn only_migrating_makes_tables() {
     assert_eq!(migrate(&settings).unwrap(), (1, 1));
     let facts = look_at(&settings).unwrap();
     assert_eq!((facts.format, &*facts.fsync, facts.is_superuser), (1, "on", true));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_keeping_its_word_gets_no_more_records() {
-    let Some(engine) = InDatabase::new() else { return };
-    let database = engine.database.open();
-    let store = super::PostgresStore::open(database, &engine.settings, &engine.retention).unwrap();
-    store.append(entry(admitted(1))).await.unwrap();
-    engine.database.set("synchronous_commit", "off");
-    engine.database.cut_connections();
-    let refusing = || store.stats().refusing;
-    while refusing() != Some(crate::store::Refusing::NotDurable) {
-        tokio::task::yield_now().await;
-    }
-    assert!(matches!(store.append(entry(admitted(2))).await, Err(StoreError::Engine(_))));
-    engine.database.set("synchronous_commit", "on");
-    engine.database.cut_connections();
-    while refusing().is_some() {
-        tokio::task::yield_now().await;
-    }
-    store.append(entry(admitted(2))).await.unwrap();
 }
