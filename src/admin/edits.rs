@@ -223,9 +223,10 @@ fn not_stored(fault: &StoreError) -> Problem {
             "Nothing has changed: other gateways change the configuration faster than this one can follow.",
             "Send the change again.",
         ),
-        StoreError::Full { .. } => {
+        StoreError::Full { .. } | StoreError::DatabaseFull(_) => {
             tracing::warn!(%fault, "a change of the configuration was refused");
-            let again = "Make room on the disk of the data directory and send the change again; nothing has changed.";
+            let disk = if matches!(fault, StoreError::DatabaseFull(_)) { "database" } else { "data directory" };
+            let again = format!("Make room on the disk of the {disk} and send the change again; nothing has changed.");
             Problem::new(Code::StoreFull, "There is no room for changes of the configuration.", again)
         }
         StoreError::Overloaded { .. }

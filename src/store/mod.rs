@@ -165,7 +165,7 @@ pub struct OldestPending {
 /// Why a store accepts nothing at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusing {
-    /// The disk is down to its reserve, and nothing inside the store is free; room heals it.
+    /// The disk is down to its reserve and nothing inside the store is free, or that of the database is full; room heals it.
     Full,
     /// A write or a sync failed: what is on disk is unknown until a restart reads it.
     Broken,
@@ -188,6 +188,9 @@ pub enum StoreError {
         /// What is kept.
         reserve_bytes: u64,
     },
+    /// The database's disk is full.
+    #[error("the database has no room: {0}")]
+    DatabaseFull(String),
     /// More is waiting to be written than may wait.
     #[error("more records wait for the disk than may wait ({limit})")]
     Overloaded {

@@ -283,7 +283,7 @@ impl From<NotAdmitted> for Problem {
 /// The code of a record that could not be stored.
 pub(super) const fn code_of(cause: &StoreError) -> Code {
     match cause {
-        StoreError::Full { .. } => Code::StoreFull,
+        StoreError::Full { .. } | StoreError::DatabaseFull(_) => Code::StoreFull,
         StoreError::Overloaded { .. } | StoreError::Changed => Code::Overloaded,
         StoreError::Unavailable => Code::Draining,
         StoreError::Lost { .. } => Code::ReceiptLost,
@@ -297,7 +297,7 @@ impl From<StoreError> for Problem {
         const AGAIN: &str = "Nothing was stored. Send the same record again later; repeating is safe.";
         const LOST: &str = "Send the record again. It is taken as a new one, with a receipt of its own.";
         let detail = match &cause {
-            StoreError::Full { .. } => "There is no room for more records.",
+            StoreError::Full { .. } | StoreError::DatabaseFull(_) => "There is no room for more records.",
             StoreError::Overloaded { .. } => "More records wait for the disk than may wait.",
             StoreError::Unavailable => "The gateway is stopping.",
             StoreError::Changed => "Other gateways change the same all the time.",

@@ -123,10 +123,18 @@ impl Board {
     /// Whether a record has a prospect. Without one its caller learns at once that it has to come again.
     pub(super) fn check_takes_records(&self) -> Result<(), StoreError> {
         self.check_open()?;
-        match *self.refusing.lock().unwrap_or_else(PoisonError::into_inner) {
+        match self.refusing() {
             None => Ok(()),
+            Some(Refusing::Full) => {
+                Err(StoreError::DatabaseFull("nobody has made any since the last record".to_owned()))
+            }
             Some(refusing) => Err(StoreError::Engine(format!("the database takes no records: {refusing:?}").into())),
         }
+    }
+
+    /// Why the database takes nothing, as noted last.
+    pub(super) fn refusing(&self) -> Option<Refusing> {
+        *self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes why the database takes nothing, or that it does. Answers what was noted before.
@@ -189,11 +197,7 @@ impl Board {
             disk: None,
             waiting_appends: self.waiting_appends.load(Ordering::Acquire),
             max_waiting_appends: self.max_waiting_appends,
-            refusing: if self.closing.load(Ordering::Acquire) {
-                Some(Refusing::Closing)
-            } else {
-                *self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
-            },
+            refusing: if self.closing.load(Ordering::Acquire) { Some(Refusing::Closing) } else { self.refusing() },
         }
     }
 }

@@ -62,9 +62,26 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether the server's disk is full.
+    pub(super) fn is_of_no_room(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code() == Some(&SqlState::DISK_FULL))
+    }
+
+    /// The same for each of those who waited for it.
+    pub(super) fn for_each(&self) -> StoreError {
+        if self.is_of_no_room() {
+            StoreError::DatabaseFull(self.to_string())
+        } else {
+            StoreError::Engine(self.to_string().into())
+        }
+    }
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
+            fault if fault.is_of_no_room() => Self::DatabaseFull(fault.to_string()),
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
             Fault::Lost { at, why } => Self::Lost { at, why },

@@ -240,7 +240,7 @@ impl Teller {
             match self.put_down().await {
                 Ok(more) => (self.more, self.is_full) = (more, false),
                 // What is there is told all the same: that is what makes room.
-                Err(fault @ StoreError::Full { .. }) => self.note_full(&fault),
+                Err(fault @ (StoreError::Full { .. } | StoreError::DatabaseFull(_))) => self.note_full(&fault),
                 Err(fault) => return self.pause_for(&fault, "could not tell what arrived"),
             }
             if let Err(fault) = self.tell(now) {
