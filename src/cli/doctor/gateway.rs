@@ -155,7 +155,7 @@ fn readiness(body: &Value, url: &Url, is_held: bool) -> Finding {
         }
         (_, reason) => {
             let mend = match reason {
-                Some("store-full") => "make room on the disk of the data directory",
+                Some("store-full") => "make room on the disk of the data directory, or on that of the database",
                 _ => "check the disk, then restart it: docs/operating.md, section 10",
             };
             let found = format!("the gateway at {url} takes no records: {}", reason.unwrap_or("it does not say why"));
