@@ -11,32 +11,31 @@
 //! Where gateways share a store the loop runs at each of them, and tells at the one that leads. The others follow who is
 //! subscribed and which records are needed, and ask for the lead every second.
 
+mod arrivals;
+mod ended;
 mod line;
 mod trying;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet, block_in_place};
+use tokio::task::{Id, JoinSet, block_in_place};
 
 use self::line::{Line, UnderWay};
 use self::trying::{Telling, Try};
 use super::{Subscriptions, callback};
 use crate::config::Effective;
 use crate::domain::ids::SubscriptionId;
-use crate::forward::attempt::{self, Ended, Failure};
 use crate::forward::clock::{Clock, Now};
 use crate::forward::fairness;
 use crate::forward::observer::Observer;
 use crate::forward::threads::{LoopHandle, Stopping, grace_of_stop};
-use crate::routing_queue::DeliveryError;
 use crate::routing_queue::http::DeliveryClient;
-use crate::store::subscriptions::{Fenced, NewNotice, Notice, Revision, Role, Span, Tried, TriedEnd};
-use crate::store::{Outcome, StoreError};
+use crate::store::StoreError;
+use crate::store::subscriptions::{Notice, Revision, Role, Tried};
 
 /// Threads that tell.
 const THREADS: usize = 1;
@@ -256,97 +255,9 @@ impl Teller {
         }
     }
 
-    /// The disk is full, which is said once.
-    fn note_full(&mut self, fault: &StoreError) {
-        if !self.is_full {
-            tracing::warn!(%fault, "who is to be told of what arrives now cannot be written down; it waits for room");
-        }
-        self.is_full = true;
-        self.put_down_again = Some(self.parts.clock.now().instant + STORE_PAUSE);
-    }
-
     fn pause_for(&mut self, fault: &StoreError, what: &'static str) {
         tracing::warn!(fault = fault as &dyn std::error::Error, "the store {what}; subscribers wait");
         self.again = Some(self.parts.clock.now().instant + STORE_PAUSE);
-    }
-
-    /// Brings the lines in step with who is subscribed.
-    fn follow(&mut self) {
-        let stirred = self.parts.subscriptions.stirred.load(Ordering::Acquire);
-        if stirred == self.stirred && self.position.is_some() {
-            return;
-        }
-        self.stirred = stirred;
-        let revision = self.parts.subscriptions.revision();
-        if revision != self.revision {
-            self.revision = revision;
-            // What was looked at by the earlier list and concerned nobody may concern somebody by this one.
-            self.position = self.position.map(|position| position.min(self.written));
-        }
-        let known = self.parts.subscriptions.known();
-        self.lines.retain(|id, _| known.get(id).is_some_and(|one| one.ended.is_none()));
-        for subscription in known.values().filter(|one| one.ended.is_none()) {
-            match self.lines.get_mut(&subscription.id) {
-                Some(line) => line.wake(),
-                None => drop(self.lines.insert(subscription.id, Line::new(Arc::clone(subscription)))),
-            }
-        }
-    }
-
-    /// Puts down whom some of what arrived concerns. Answers whether there is more.
-    async fn put_down(&mut self) -> Result<bool, StoreError> {
-        let kept = Arc::clone(&self.parts.subscriptions.kept);
-        let records = Arc::clone(&self.parts.subscriptions.records);
-        let now = self.parts.clock.now();
-        if self.put_down_again.is_some_and(|again| again > now.instant) {
-            return Ok(false);
-        }
-        self.put_down_again = None;
-        let position = match self.position {
-            // Asked anew where nobody was subscribed before: then it has jumped.
-            Some(position) if self.lines.values().all(|line| line.subscription.after <= position) => position,
-            Some(_) | None => {
-                self.written = block_in_place(|| kept.position())?;
-                self.written
-            }
-        };
-        self.position = Some(position);
-        // What arrived at other gateways is known here only when it is asked.
-        let ask = self.role == Role::Leader && now.instant >= self.arrivals_at;
-        if records.stats().high_water_mark <= position && !ask {
-            return Ok(false);
-        }
-        self.arrivals_at = now.instant + LOOK;
-        let arrivals = records.since(position, ARRIVALS).await?;
-        let Some(through) = arrivals.last().map(|arrival| arrival.number) else { return Ok(false) };
-        // Now, and not before they were read: whoever was told that it is subscribed before one of these was sent is known
-        // by now.
-        self.follow();
-        if self.position != Some(position) {
-            return Ok(true);
-        }
-        let mut notices = Vec::new();
-        for arrival in &arrivals {
-            for line in self.lines.values_mut().filter(|line| line.is_for(arrival)) {
-                line.wake();
-                let (subscription, number, receipt) = (line.subscription.id, arrival.number, arrival.receipt);
-                notices.push(NewNotice { subscription, number, receipt, at: now.wall });
-            }
-        }
-        if !notices.is_empty() || now.instant.saturating_duration_since(self.noted) >= NOTE_AFTER {
-            let span = Span { from: self.written, through, revision: self.revision };
-            if block_in_place(|| kept.put_down(&span, &notices))? == Fenced::Out {
-                // Somebody subscribed, or another gateway leads: both are asked at the next turn.
-                (self.position, self.look_at) = (None, now.instant);
-                self.put_down_again = Some(now.instant + REST);
-                return Ok(false);
-            }
-            self.written = through;
-            self.noted = now.instant;
-        }
-        self.parts.subscriptions.seen.store(through, Ordering::Relaxed);
-        self.position = Some(through);
-        Ok(arrivals.len() >= ARRIVALS)
     }
 
     /// Starts the tries that are due and have room.
@@ -415,121 +326,6 @@ impl Teller {
                 tracing::error!(fault = &fault as &dyn std::error::Error, "subscribers cannot be told");
                 self.again = Some(self.parts.clock.now().instant + STORE_PAUSE);
                 None
-            }
-        }
-    }
-
-    /// Takes in how a try ended.
-    fn take_in(&mut self, ended: Result<(Id, Try), JoinError>) {
-        let (id, made) = match ended {
-            Ok((id, made)) => (id, made),
-            Err(fault) => (fault.id(), Try::Made(Ended::panicked())),
-        };
-        let Some(UnderWay { subscription, notice, probe }) = self.under_way.remove(&id) else { return };
-        let now = self.parts.clock.now();
-        let end = match made {
-            Try::Nothing(reason) => TriedEnd::GivenUp { at: now.wall, reason: reason.to_owned() },
-            Try::Unread(StoreError::Damaged(reason)) => TriedEnd::GivenUp { at: now.wall, reason },
-            Try::Unread(fault @ StoreError::Lost { .. }) => {
-                TriedEnd::GivenUp { at: now.wall, reason: fault.to_string() }
-            }
-            Try::Unread(fault) => TriedEnd::Later {
-                due: now.wall.after(STORE_PAUSE),
-                error: format!("the record could not be read: {fault}"),
-            },
-            Try::Made(ended) => {
-                if let Some(line) = self.lines.get_mut(&subscription) {
-                    ended.teach(&mut line.breaker, probe, &self.effective.delivery, now.instant);
-                }
-                if let Err(Failure::Delivery(DeliveryError::Gone { reason })) = &ended.result {
-                    self.end(subscription, reason);
-                }
-                self.concluded(&notice, &ended, now)
-            }
-        };
-        self.report(subscription, &notice, &end);
-        if let Some(line) = self.lines.get_mut(&subscription) {
-            line.tried(notice.number);
-        }
-        if self.tried.is_empty() {
-            self.tried_since = now.instant;
-        }
-        self.tried.push(Tried { subscription, number: notice.number, end });
-    }
-
-    /// Says what a try came to, unless it is what it ought to be.
-    fn report(&self, subscription: SubscriptionId, notice: &Notice, end: &TriedEnd) {
-        let (receipt, attempt) = (notice.receipt, notice.attempts.saturating_add(1));
-        match end {
-            TriedEnd::Told { .. } if attempt == 1 => {}
-            TriedEnd::Told { at } => {
-                let age_seconds = at.since(notice.at).as_secs();
-                tracing::info!(%subscription, %receipt, attempt, age_seconds, "a subscriber was told late");
-            }
-            TriedEnd::Later { due, error } => {
-                tracing::warn!(%subscription, %receipt, attempt, reason = error, %due, "a subscriber could not be told");
-            }
-            TriedEnd::GivenUp { reason, .. } => {
-                tracing::warn!(%subscription, %receipt, attempt, reason, "telling a subscriber was given up");
-                self.parts.observer.dead_lettered(COUNTED_AS);
-            }
-        }
-    }
-
-    /// What becomes of a notice after a try.
-    fn concluded(&self, notice: &Notice, ended: &Ended, now: Now) -> TriedEnd {
-        self.parts.observer.tried(COUNTED_AS, ended.counted(), ended.seconds);
-        let number = notice.attempts.saturating_add(1);
-        match attempt::outcome((number, notice.at), &ended.result, &self.effective.delivery, now) {
-            Outcome::Delivered => {
-                self.parts.observer.delivered(COUNTED_AS, &mut std::iter::once(now.wall.since(notice.at)));
-                TriedEnd::Told { at: now.wall }
-            }
-            Outcome::Retry { due, error } => TriedEnd::Later { due, error },
-            Outcome::DeadLettered { reason } => TriedEnd::GivenUp { at: now.wall, reason },
-            // What only a consumer can want.
-            Outcome::Released | Outcome::Waiting { .. } => {
-                TriedEnd::Later { due: now.wall, error: "it was not tried".to_owned() }
-            }
-        }
-    }
-
-    /// The subscriber is gone for good.
-    fn end(&self, id: SubscriptionId, reason: &str) {
-        let subscriptions = Arc::clone(&self.parts.subscriptions);
-        if let Err(fault) = block_in_place(|| subscriptions.end_because(id, reason.to_owned())) {
-            tracing::warn!(subscription = %id, %fault, "a subscription could not be ended; it will be told again");
-        }
-    }
-
-    /// Whether what came of the tries is to be written down now: there is enough of it, or nothing more will come soon.
-    fn is_time_to_write(&self, now: Now) -> bool {
-        let waited = now.instant.saturating_duration_since(self.tried_since);
-        self.tried.len() >= WRITE_AT || waited >= WRITE_AFTER || self.tasks.is_empty()
-    }
-
-    /// Tells the store what came of the tries. Answers whether it has taken everything.
-    fn write_down(&mut self) -> bool {
-        if self.tried.is_empty() {
-            return true;
-        }
-        let kept = Arc::clone(&self.parts.subscriptions.kept);
-        match block_in_place(|| kept.conclude(&self.tried)) {
-            Ok(()) => {
-                let now = self.parts.clock.now();
-                for Tried { subscription, number, end } in self.tried.drain(..) {
-                    let Some(line) = self.lines.get_mut(&subscription) else { continue };
-                    line.written(number);
-                    match end {
-                        TriedEnd::Later { due, .. } => line.due(due, now),
-                        TriedEnd::Told { .. } | TriedEnd::GivenUp { .. } => {}
-                    }
-                }
-                true
-            }
-            Err(fault) => {
-                self.pause_for(&fault, "could not write down who was told");
-                false
             }
         }
     }
