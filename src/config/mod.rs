@@ -21,6 +21,7 @@ mod keys;
 pub mod live;
 mod load;
 mod raw;
+mod restart;
 mod routing_queue;
 mod secret;
 pub mod settings;
@@ -32,6 +33,7 @@ pub mod subject;
 pub mod submission;
 pub mod view;
 pub mod watch;
+mod webhook_secret;
 
 pub use check::database_at;
 pub use fault::{Fault, Faults};

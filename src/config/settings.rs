@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
+use tokio_postgres::config::Host;
 
 use super::identity::Identities;
 pub use super::routing_queue::{
@@ -18,7 +19,7 @@ pub use super::routing_queue::{
     RoutingQueueSettings, RoutingQueues,
 };
 use super::stored::Layers;
-use tokio_postgres::config::Host;
+pub use super::webhook_secret::{NotAWebhookSecret, WebhookSecret};
 
 use crate::domain::access::{OrganizationScope, Permission};
 use crate::domain::catalog::{Catalog, RateLimit};
@@ -330,52 +331,6 @@ pub enum TokenAlgorithm {
     Rs256,
     /// ECDSA on P-256 with SHA-256.
     Es256,
-}
-
-/// A Standard Webhooks signing secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct WebhookSecret(Arc<[u8]>);
-
-/// Why a text is not a signing secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a Standard Webhooks secret: `whsec_` and the base64 of 24 to 64 bytes")]
-pub struct NotAWebhookSecret;
-
-impl WebhookSecret {
-    /// Reads `whsec_<base64>`.
-    pub fn parse(text: &str) -> Result<Self, NotAWebhookSecret> {
-        use base64::Engine as _;
-        let encoded = text.trim().strip_prefix("whsec_").ok_or(NotAWebhookSecret)?;
-        let key = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| NotAWebhookSecret)?;
-        if (24..=64).contains(&key.len()) { Ok(Self(key.into())) } else { Err(NotAWebhookSecret) }
-    }
-
-    /// A new one.
-    ///
-    /// # Errors
-    /// When the operating system gives no random bits.
-    pub fn random() -> Result<Self, getrandom::Error> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        Ok(Self(key.as_slice().into()))
-    }
-
-    /// `whsec_<base64>`, for whoever may know it.
-    pub fn to_text(&self) -> String {
-        use base64::Engine as _;
-        format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(&self.0))
-    }
-
-    /// The key for HMAC-SHA256.
-    pub fn key(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for WebhookSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("WebhookSecret(…)")
-    }
 }
 
 /// How the subscribers to queues are told.
