@@ -70,9 +70,7 @@ impl Kind {
             Self::Database => "the file is damaged, be it where no record is",
             Self::Figures => "the gateway would refuse to start, or read a wrong list",
             Self::Mark => "whether the newest records are complete cannot be told from outside the database",
-            Self::Index => {
-                "repeats of records might not be recognized; the gateway makes the index again when it meets this"
-            }
+            Self::Index => "repeats of records might not be recognized; the gateway puts that right when it meets this",
             Self::Catalog => "what was configured through the administration is not as it was written",
             Self::Subscriptions => "who is told of records is not as it was written",
         }

@@ -52,6 +52,11 @@ fn connection(facts: &DatabaseFacts) -> Finding {
     let finding = if facts.version_number < 150_000 {
         let consequence = "a gateway does not start: 15 is the oldest that is supported";
         Finding::fault(check, found, consequence, "upgrade the server")
+    } else if facts.encoding != "UTF8" {
+        let found = format!("{found}; the database has the encoding {}", facts.encoding);
+        let consequence = "a gateway does not start: not every text can be stored in it";
+        let mend = "take a database that was made with: create database … encoding 'UTF8' template template0";
+        Finding::fault(check, found, consequence, mend)
     } else if facts.is_superuser {
         let consequence = "whoever gets at the URL can do anything on that server";
         let mend = "make a role that owns this database and nothing else: create role streamgate login password '…'";
@@ -168,6 +173,7 @@ mod tests {
             took: Duration::from_millis(2),
             is_encrypted: true,
             is_superuser: false,
+            encoding: "UTF8".to_owned(),
             fsync: "on".to_owned(),
             full_page_writes: "on".to_owned(),
             synchronous_commit: "on".to_owned(),
@@ -192,6 +198,7 @@ mod tests {
         for (change, own, expected) in [
             ((|_| ()) as fn(&mut DatabaseFacts), 10, [Ok, Ok, Ok, Ok, Ok]),
             (|facts| facts.version_number = 140_000, 10, [Fault, Ok, Ok, Ok, Ok]),
+            (|facts| facts.encoding = "LATIN1".to_owned(), 10, [Fault, Ok, Ok, Ok, Ok]),
             (|facts| facts.is_superuser = true, 10, [Warning, Ok, Ok, Ok, Ok]),
             (|facts| facts.took = Duration::from_millis(90), 10, [Note, Ok, Ok, Ok, Ok]),
             (|facts| facts.fsync = "off".to_owned(), 10, [Ok, Fault, Ok, Ok, Ok]),

@@ -195,9 +195,12 @@ fn tls(trust: &DatabaseTrust) -> Result<MakeRustlsConnect, OpenError> {
 fn pool(config: &Config, tls: &MakeRustlsConnect, settings: &DatabaseSettings) -> Result<Pool, OpenError> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_connect(config.clone(), ToOneOfThem(tls.clone()), recycling);
-    // Said on the connection and not in its options, which poolers refuse.
+    // Said on the connection and not in its options, which poolers refuse. What was set for the role or the database for
+    // others counts less than what transactions here are made for; compiling a query takes longer than any of them.
     let begin = format!(
-        "set jit = off; set statement_timeout = {}; set idle_in_transaction_session_timeout = {}",
+        "set statement_timeout = {}; set idle_in_transaction_session_timeout = {}; set lock_timeout = 0; \
+         set idle_session_timeout = 0; set default_transaction_isolation = 'read committed'; \
+         set default_transaction_deferrable = off; set jit = off",
         settings.statement_timeout.as_millis(),
         IDLE_IN_TRANSACTION.as_millis()
     );

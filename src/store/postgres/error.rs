@@ -17,10 +17,10 @@ use crate::store::record_format::Damage;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// The database said no, or was not there.
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Database(#[from] tokio_postgres::Error),
     /// No connection could be had.
-    #[error("no connection to the database: {0}")]
+    #[error("no connection to the database: {}", said(.0))]
     Pool(#[from] PoolError),
     /// What is stored is not what was written.
     #[error(transparent)]
@@ -36,12 +36,30 @@ pub(super) enum Fault {
     /// What is stored does not fit together.
     #[error("{0}")]
     Inconsistent(String),
+    /// The connection is one on which a commit promises nothing.
+    #[error("the server has {0} = off on this connection, so a commit would not be kept")]
+    NotKept(&'static str),
     /// Nobody answered in time.
     #[error("the database did not answer within {0:?}")]
     TooLong(Duration),
     /// The system has no random bits.
     #[error("no random bits: {0}")]
     Random(getrandom::Error),
+}
+
+/// All that an error says: what the server said stands behind the kind of the error.
+pub(super) fn said(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut behind = error.source();
+    while let Some(source) = behind {
+        let more = source.to_string();
+        if !said.ends_with(&more) {
+            said.push_str(": ");
+            said.push_str(&more);
+        }
+        behind = source.source();
+    }
+    said
 }
 
 impl Fault {
@@ -85,7 +103,8 @@ impl From<Fault> for StoreError {
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
             Fault::Lost { at, why } => Self::Lost { at, why },
-            fault @ (Fault::Database(_) | Fault::Pool(_) | Fault::TooLong(_) | Fault::Random(_)) => {
+            fault
+            @ (Fault::Database(_) | Fault::Pool(_) | Fault::NotKept(_) | Fault::TooLong(_) | Fault::Random(_)) => {
                 Self::Engine(Box::new(fault))
             }
         }

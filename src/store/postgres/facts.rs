@@ -22,6 +22,8 @@ pub struct Facts {
     pub is_encrypted: bool,
     /// Whether the role may do everything.
     pub is_superuser: bool,
+    /// `server_encoding`.
+    pub encoding: String,
     /// `fsync`.
     pub fsync: String,
     /// `full_page_writes`.
@@ -68,6 +70,7 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
             took,
             is_encrypted: row.try_get(2)?,
             is_superuser: row.try_get(3)?,
+            encoding: row.try_get(11)?,
             fsync: row.try_get(4)?,
             full_page_writes: row.try_get(5)?,
             synchronous_commit: row.try_get(6)?,
@@ -88,5 +91,5 @@ const ABOUT_ITSELF: &str = "select current_setting('server_version'), current_se
      current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
      current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint, \
      (select coalesce(sum(numbackends), 0)::bigint from pg_stat_database), \
-     (extract(epoch from clock_timestamp()) * 1000)::bigint";
+     (extract(epoch from clock_timestamp()) * 1000)::bigint, current_setting('server_encoding')";
 const GATEWAYS: &str = "select count(*) from gateways where heard_at > clock_timestamp() - interval '5 seconds'";

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, GenericClient};
 
 use super::Database;
 use super::board::Figures;
-use super::error::Fault;
+use super::error::{Fault, said};
 use super::guid::PgGuid;
 use crate::config::settings::DatabaseSettings;
 use crate::store::LaneId;
@@ -20,6 +20,8 @@ use crate::store::record_format::lane_of;
 
 /// The oldest server that is supported.
 const OLDEST_SERVER: i32 = 150_000;
+/// The encoding that a database must have, as `server_encoding` says it.
+const UNICODE: &str = "UTF8";
 /// The number of the lock that migrations are made under ("SGMIGRAT").
 pub(super) const LOCK: i64 = 0x5347_4d49_4752_4154;
 
@@ -41,6 +43,15 @@ pub enum OpenError {
     #[error("the database server has version {found}, and 15 is the oldest that is supported")]
     ServerTooOld {
         /// What `server_version` says.
+        found: String,
+    },
+    /// Texts in other scripts than its own cannot be stored in it.
+    #[error(
+        "the database has the encoding {found}, in which not every text can be stored: take one that was made with \
+         `create database … encoding 'UTF8' template template0`"
+    )]
+    NotUnicode {
+        /// What `server_encoding` says.
         found: String,
     },
     /// It does not keep what it acknowledges.
@@ -95,8 +106,7 @@ impl From<Fault> for OpenError {
 
 impl From<tokio_postgres::Error> for OpenError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let behind = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        Self::Database(format!("{error}{behind}"))
+        Self::Database(said(&error))
     }
 }
 
@@ -209,12 +219,17 @@ async fn check_server(client: &Client) -> Result<(), OpenError> {
     let row = client
         .query_one(
             "select current_setting('server_version_num')::integer, current_setting('server_version'), \
-             current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')",
+             current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes'), \
+             current_setting('server_encoding')",
             &[],
         )
         .await?;
     if row.try_get::<_, i32>(0)? < OLDEST_SERVER {
         return Err(OpenError::ServerTooOld { found: row.try_get(1)? });
+    }
+    let encoding: String = row.try_get(5)?;
+    if encoding != UNICODE {
+        return Err(OpenError::NotUnicode { found: encoding });
     }
     for (setting, at) in [("fsync", 2), ("synchronous_commit", 3), ("full_page_writes", 4)] {
         let value: String = row.try_get(at)?;

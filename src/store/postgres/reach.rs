@@ -53,6 +53,15 @@ fn is_busy(shared: &Shared) -> bool {
     status.available == 0 && status.size >= status.max_size
 }
 
+/// Which setting of a connection breaks the promise; null where none does.
+pub(super) const NOT_KEPT: &str = "case 'off' when current_setting('fsync') then 'fsync' \
+     when current_setting('synchronous_commit') then 'synchronous_commit' end";
+
+/// The setting that the database named.
+pub(super) fn not_kept(named: Option<&str>) -> Option<&'static str> {
+    ["fsync", "synchronous_commit"].into_iter().find(|setting| Some(*setting) == named)
+}
+
 /// What the database says of itself.
 enum Asked {
     /// It keeps what it commits.
@@ -64,17 +73,18 @@ enum Asked {
 }
 
 async fn ask(shared: &Shared) -> Result<Asked, Fault> {
+    let refusing = shared.board.refusing();
+    if refusing == Some(Refusing::NotDurable) {
+        // What is set for a role or a database counts for the connections that are made afterwards, and for as long as they
+        // last: neither a good one nor a bad one says anything of the others.
+        shared.database.pool().retain(|_, _| false);
+    }
     let mut client = shared.database.pool().get().await?;
-    let settings = "select current_setting('fsync') = 'off', current_setting('synchronous_commit') = 'off'";
-    let row = client.query_one(settings, &[]).await?;
-    let off = [("fsync", 0), ("synchronous_commit", 1)].into_iter().find(|(_, at)| {
-        // What cannot be read was not asked for.
-        row.try_get::<_, bool>(*at).unwrap_or(false)
-    });
-    if let Some((setting, _)) = off {
+    let row = client.query_one(&format!("select {NOT_KEPT}"), &[]).await?;
+    if let Some(setting) = not_kept(row.try_get(0)?) {
         return Ok(Asked::Loses(setting));
     }
-    if shared.board.refusing() != Some(Refusing::Full) {
+    if refusing != Some(Refusing::Full) {
         return Ok(Asked::Keeps);
     }
     match try_for_room(&mut client).await {

@@ -15,14 +15,14 @@ use crate::store::postgres::Shared;
 use crate::store::postgres::board::Changes;
 use crate::store::postgres::error::Fault;
 use crate::store::postgres::guid::PgGuid;
+use crate::store::postgres::reach::{NOT_KEPT, not_kept};
 use crate::store::postgres::record::{COLUMNS, FROM, read};
 use crate::store::record_format::{Damage, DuplicateKey, NewRecord, ReadRecord};
 use crate::store::{Lane, LaneId, Repeat};
 
 /// Begins a batch. Keys are looked up by their index, whatever the statistics say of a table that has grown since they were
 /// taken: a plan is made once for a connection, and one that reads the whole table would be kept.
-const BEGIN: &str =
-    "begin; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off";
+const BEGIN: &str = "begin isolation level read committed; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off";
 
 /// A record that has the key already.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +146,9 @@ impl Work<'_> {
     /// Takes the counter's row, and then looks the keys up.
     async fn begin(&mut self, batch: &[Append]) -> Result<HashMap<Key, Seen>, Fault> {
         let client = self.client;
-        let counter = client.prepare_cached("select high_water from counter where only_row for update").await?;
+        let counter = client
+            .prepare_cached(&format!("select high_water, {NOT_KEPT} from counter where only_row for update"))
+            .await?;
         let lookup = client
             .prepare_cached(
                 "select k.organization_id, k.key, k.seq, k.accepted_at \
@@ -165,7 +167,12 @@ impl Work<'_> {
             client.query(&lookup, &wanted),
         );
         begun?;
-        self.new.high_water = counter?.try_get(0)?;
+        let counter = counter?;
+        self.new.high_water = counter.try_get(0)?;
+        // A role, a database or the server may have been told otherwise since the connection was made or asked.
+        if let Some(setting) = not_kept(counter.try_get(1)?) {
+            return Err(Fault::NotKept(setting));
+        }
         let mut seen = HashMap::new();
         for row in found? {
             let wrong = |_| Fault::Inconsistent("a key has another size than keys have".to_owned());
@@ -244,7 +251,8 @@ impl Work<'_> {
             None | Some(None) => Ok(None),
             Some(Some(Err(damage))) => Ok(Some(Err(damage.clone()))),
             Some(Some(Ok(first))) if first.key != record.key => {
-                Err(Fault::Inconsistent(format!("a key leads to record {}, which has another", seen.seq)))
+                tracing::error!(record = seen.seq, "a key led to a record that has another; it is put right");
+                Ok(None)
             }
             Some(Some(Ok(first))) => {
                 let repeat = Some(Repeat { details_differ: first.record.details.differ_from(record.details()) });

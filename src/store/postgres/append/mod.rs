@@ -95,9 +95,11 @@ async fn append(shared: &Shared, batch: Vec<Append>, turn: Turn) {
     let took = began.elapsed();
     if let Err(fault) = &outcome {
         tracing::warn!(error = %fault, records = batch.len(), "records could not be stored; their callers are told to repeat");
+        // Until it is otherwise, which is looked for every second.
         if fault.is_of_no_room() {
-            // Until there is some again, which is looked for every second.
             shared.board.set_refusing(Some(Refusing::Full));
+        } else if matches!(fault, Fault::NotKept(_)) {
+            shared.board.set_refusing(Some(Refusing::NotDurable));
         }
     }
     for (at, append) in batch.into_iter().enumerate() {

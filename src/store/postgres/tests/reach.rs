@@ -29,6 +29,32 @@ async fn a_server_that_stops_keeping_its_word_gets_no_more_records() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_appended_on_a_connection_that_does_not_keep_it_whatever_another_one_says() {
+    let Some(engine) = InDatabase::new() else { return };
+    let store = engine.open_store();
+    store.append(entry(admitted(1))).await.unwrap();
+    // Counts for connections that are made from now on; nobody looks every second here.
+    engine.database.set("synchronous_commit", "off");
+    engine.database.cut_connections();
+    let refused = store.append(entry(admitted(2))).await;
+    assert!(matches!(refused, Err(StoreError::Engine(_))), "{refused:?}");
+    assert_eq!(store.stats().refusing, Some(Refusing::NotDurable));
+    assert_eq!(engine.database.psql("select count(*) from records"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_for_a_database_heals_without_anyone_ending_connections() {
+    let Some(engine) = InDatabase::new() else { return };
+    let store = PostgresStore::open(engine.database.open(), &engine.settings, &engine.retention).unwrap();
+    engine.database.set("synchronous_commit", "off");
+    engine.database.cut_connections();
+    until(&store, Some(Refusing::NotDurable)).await;
+    engine.database.set("synchronous_commit", "on");
+    until(&store, None).await;
+    store.append(entry(admitted(1))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_noticed_by_whoever_writes_and_room_by_the_next_look() {
     let Some(engine) = InDatabase::new() else { return };
     let database = engine.database.open();
@@ -49,4 +75,23 @@ async fn a_full_disk_is_noticed_by_whoever_writes_and_room_by_the_next_look() {
     until(&store, None).await;
     store.append(entry(admitted(2))).await.unwrap();
     assert_eq!(engine.database.psql("select count(*), min(seq) from records"), "2|1", "what was tried with is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_role_or_a_database_is_told_for_others_does_not_matter() {
+    let Some(engine) = InDatabase::new() else { return };
+    for (setting, value) in [
+        ("default_transaction_isolation", "serializable"),
+        ("default_transaction_deferrable", "on"),
+        ("lock_timeout", "1"),
+        ("idle_session_timeout", "1"),
+        ("statement_timeout", "1"),
+    ] {
+        engine.database.set(setting, value);
+    }
+    let store = engine.open_store();
+    let appends = (1..=64).map(|record| store.append(entry(admitted(record))));
+    for appended in futures_util::future::join_all(appends).await {
+        appended.unwrap();
+    }
 }

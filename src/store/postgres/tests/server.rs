@@ -25,6 +25,16 @@ impl Database {
         Some(Self { server, name: server.create_database() })
     }
 
+    /// One with an encoding that knows only the scripts of western Europe.
+    pub(crate) fn in_latin1() -> Option<Self> {
+        let database = Self::new()?;
+        let name = &database.name;
+        database.server.psql(USER, &format!("drop database {name}"));
+        let create = format!("create database {name} encoding 'LATIN1' locale 'C' template template0");
+        database.server.psql(USER, &create);
+        Some(database)
+    }
+
     /// How a gateway is told where it is.
     pub(crate) fn settings(&self) -> DatabaseSettings {
         let mut connection = tokio_postgres::Config::new();

@@ -85,3 +85,26 @@ async fn only_migrating_makes_tables() {
     let facts = look_at(&settings).unwrap();
     assert_eq!((facts.format, &*facts.fsync, facts.is_superuser), (1, "on", true));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_leads_to_another_record_is_put_right_and_harms_nobody_else() {
+    let Some(engine) = with_records(3).await else { return };
+    engine.database.psql("update keys set seq = 1 where seq = 2");
+    let store = engine.open_store();
+    let (again, other) = tokio::join!(store.append(entry(admitted(2))), store.append(entry(admitted(4))));
+    assert!(again.unwrap().repeat().is_none(), "the record is taken as a new one");
+    other.unwrap();
+    assert!(store.append(entry(admitted(2))).await.unwrap().repeat().is_some());
+    assert_eq!(report(&engine).findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_hold_every_text_is_refused_and_what_the_server_says_is_passed_on() {
+    let Some(database) = super::server::Database::in_latin1() else { return };
+    let refused = migrate(&database.settings()).unwrap_err();
+    assert!(matches!(&refused, OpenError::NotUnicode { found } if found == "LATIN1"), "{refused}");
+    let mut elsewhere = database.settings();
+    elsewhere.connection.dbname("nowhere");
+    let refused = migrate(&elsewhere).unwrap_err().to_string();
+    assert!(refused.contains("database \"nowhere\" does not exist"), "{refused}");
+}
