@@ -6,6 +6,9 @@ use super::StoredRecord;
 use crate::domain::ids::{OrganizationId, QueueName, ReceiptId, WorkStreamId};
 use crate::domain::time::Timestamp;
 
+/// A fresh record is due from the beginning of time, so that a clock that was set back cannot hold it up.
+pub(in crate::store) const DUE_AT_ONCE: i64 = 0;
+
 /// A small number for one (organization, work stream, queue): records of one lane go to one place, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub i64);

@@ -53,6 +53,22 @@ pub struct Swept {
     pub deleted: u64,
 }
 
+impl Swept {
+    /// Says it in the log, where it is something.
+    pub(in crate::store) fn log(self) {
+        let Self { closed, given_up, trimmed, deleted } = self;
+        if closed + given_up + trimmed + deleted > 0 {
+            tracing::info!(
+                closed,
+                given_up,
+                trimmed,
+                deleted,
+                "retention: records were closed, given up, trimmed or deleted"
+            );
+        }
+    }
+}
+
 /// Learns what happens. Called from the engine's threads, after everybody who waited was answered: it must not block.
 pub trait StoreObserver: Send + Sync + 'static {
     /// A commit is on disk.

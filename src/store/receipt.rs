@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::receipt_id::ReceiptMask;
 use super::{Lane, LaneId};
 use crate::domain::admission::Admitted;
 use crate::domain::ids::{LogicalName, OrganizationId, ReceiptId, RecordId, WorkStreamId};
@@ -60,16 +61,30 @@ pub struct Repeat {
     pub details_differ: bool,
 }
 
+/// What an append came to, before its receipt ID is made of it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Appended {
+    pub(in crate::store) seq: i64,
+    pub(in crate::store) random: [u8; 16],
+    pub(in crate::store) lane: LaneId,
+    pub(in crate::store) repeat: Option<Repeat>,
+    /// New records in the commit that it went with; known once that is done.
+    pub(in crate::store) commit_records: u32,
+}
+
+impl Appended {
+    /// The receipt.
+    pub(in crate::store) fn receipt(self, mask: &ReceiptMask) -> Receipt {
+        let Self { seq, random, lane, repeat, commit_records } = self;
+        Receipt { id: mask.id_of(seq.cast_unsigned(), random), repeat, lane, commit_records }
+    }
+}
+
 impl Receipt {
-    /// For engines, after their commit.
+    /// For engines that keep nothing, which benchmarks compare with.
+    #[cfg(feature = "bench-engines")]
     pub(in crate::store) const fn committed(id: ReceiptId, lane: LaneId, repeat: Option<Repeat>) -> Self {
         Self { id, repeat, lane, commit_records: 1 }
-    }
-
-    /// For engines that commit several records at once.
-    #[must_use]
-    pub(in crate::store) const fn together_with(self, commit_records: u32) -> Self {
-        Self { commit_records, ..self }
     }
 
     /// How many new records the commit held that made this receipt true.

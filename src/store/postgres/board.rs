@@ -137,9 +137,16 @@ impl Board {
         *self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes why the database takes nothing, or that it does. Answers what was noted before.
-    pub(super) fn set_refusing(&self, refusing: Option<Refusing>) -> Option<Refusing> {
-        std::mem::replace(&mut *self.refusing.lock().unwrap_or_else(PoisonError::into_inner), refusing)
+    /// Notes why the database takes nothing, or that it does, and says so where it is news.
+    pub(super) fn set_refusing(&self, refusing: Option<Refusing>, why: &str) {
+        let before = std::mem::replace(&mut *self.refusing.lock().unwrap_or_else(PoisonError::into_inner), refusing);
+        if before == refusing {
+            return;
+        }
+        match refusing {
+            Some(_) => tracing::error!(why, "the database takes no records; callers get 503 until it does"),
+            None => tracing::info!("the database takes records again"),
+        }
     }
 
     /// From now on nothing is taken.

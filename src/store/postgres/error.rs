@@ -99,7 +99,7 @@ impl Fault {
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
-            fault if fault.is_of_no_room() => Self::DatabaseFull(fault.to_string()),
+            fault @ Fault::Database(_) if fault.is_of_no_room() => Self::DatabaseFull(fault.to_string()),
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
             Fault::Lost { at, why } => Self::Lost { at, why },

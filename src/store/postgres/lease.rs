@@ -8,12 +8,12 @@
 use tokio_postgres::Row;
 
 use super::Shared;
-use super::append::DUE_AT_ONCE;
 use super::board::Changes;
 use super::error::Fault;
 use super::guid::PgGuid;
 use super::record::{COLUMNS, FROM, WIDTH, read};
 use crate::domain::time::Timestamp;
+use crate::store::lease::DUE_AT_ONCE;
 use crate::store::record_format::Damage;
 use crate::store::record_format::random;
 use crate::store::{LaneId, LeaseRequest, LeaseToken, Leased, Leases, StoredRecord};

@@ -169,8 +169,7 @@ impl PostgresStore {
             TrySendError::Closed(_) => StoreError::Unavailable,
         })?;
         let appended = answer.await.map_err(|_gone| StoreError::Unavailable)??;
-        let id = self.shared.mask.id_of(appended.seq.cast_unsigned(), appended.random);
-        Ok(Receipt::committed(id, appended.lane, appended.repeat).together_with(appended.commit_records))
+        Ok(appended.receipt(&self.shared.mask))
     }
 
     async fn finish(&self) {

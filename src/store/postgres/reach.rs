@@ -37,13 +37,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
             Ok(Err(fault)) => (Some(Refusing::Unreachable), fault.to_string()),
             Err(_) => (Some(Refusing::Unreachable), format!("it did not answer within {PATIENCE:?}")),
         };
-        if shared.board.set_refusing(refusing) == refusing {
-            continue;
-        }
-        match refusing {
-            Some(_) => tracing::error!(why, "the database takes no records; callers get 503 until it does"),
-            None => tracing::info!("the database takes records again"),
-        }
+        shared.board.set_refusing(refusing, &why);
     }
 }
 

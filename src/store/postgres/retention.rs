@@ -53,16 +53,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
             observer.retention_round_ended(swept);
         }
         match done {
-            Ok(Swept { closed, given_up, trimmed, deleted }) if closed + given_up + trimmed + deleted > 0 => {
-                tracing::info!(
-                    closed,
-                    given_up,
-                    trimmed,
-                    deleted,
-                    "retention: records were closed, given up, trimmed or deleted"
-                );
-            }
-            Ok(_) => {}
+            Ok(swept) => swept.log(),
             Err(fault) => tracing::warn!(error = %fault, "retention could not go on; it will try again"),
         }
         ticks = ticks.wrapping_add(1);

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use deadpool_postgres::Transaction;
 
 use super::Shared;
-use super::append::DUE_AT_ONCE;
 use super::board::Changes;
 use super::error::Fault;
 use super::guid::PgGuid;
 use super::subscriptions::NEEDED_FROM;
+use crate::store::lease::DUE_AT_ONCE;
 use crate::store::receipt_id::same;
 use crate::store::{LaneId, Outcome, Settled, Settlement};
 

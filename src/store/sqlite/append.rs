@@ -9,21 +9,9 @@ use super::deleted;
 use super::error::Fault;
 use super::keys::Seen;
 use super::row::NewRecord;
+use crate::store::lease::DUE_AT_ONCE;
+use crate::store::receipt::Appended;
 use crate::store::{Lane, LaneId, Repeat};
-
-/// A fresh record is due from the beginning of time, so that a clock that was set back cannot hold it up.
-pub(super) const DUE_AT_ONCE: i64 = 0;
-
-/// What an append came to. The caller makes the receipt ID of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Appended {
-    pub(super) seq: i64,
-    pub(super) random: [u8; 16],
-    pub(super) lane: LaneId,
-    pub(super) repeat: Option<Repeat>,
-    /// New records in the commit that it went with; known once that is done.
-    pub(super) commit_records: u32,
-}
 
 impl Batch<'_> {
     /// Appends a record, or finds the one that was there before.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use super::append::Appended;
 use super::batch::Batch;
 use super::board::Place;
 use super::dead_letters::Chosen;
@@ -16,6 +15,7 @@ use super::space::NoRoom;
 use super::sweep::Slice;
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
+use crate::store::receipt::Appended;
 use crate::store::{Discarded, LaneId, LeaseRequest, Leases, Settled, Settlement, StoreError};
 
 /// A command on its way through the writer.

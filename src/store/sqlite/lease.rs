@@ -7,12 +7,12 @@
 
 use rusqlite::params;
 
-use super::append::DUE_AT_ONCE;
 use super::batch::Batch;
 use super::error::Fault;
 use super::row::Damage;
 use super::settle::Held;
 use crate::domain::time::Timestamp;
+use crate::store::lease::DUE_AT_ONCE;
 use crate::store::record_format::random;
 use crate::store::{LaneId, LeaseRequest, LeaseToken, Leased, Leases};
 

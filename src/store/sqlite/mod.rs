@@ -192,8 +192,7 @@ impl SqliteStore {
             TrySendError::Closed(_) => self.board.unanswered(),
         })?;
         let appended = answer.await.ok_or_else(|| self.board.unanswered())??;
-        let id = self.mask.id_of(appended.seq.cast_unsigned(), appended.random);
-        Ok(Receipt::committed(id, appended.lane, appended.repeat).together_with(appended.commit_records))
+        Ok(appended.receipt(&self.mask))
     }
 
     /// Has a reader find the dead letters that are meant. The second number says where to go on.

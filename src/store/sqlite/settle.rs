@@ -2,13 +2,13 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::append::DUE_AT_ONCE;
 use super::batch::Batch;
 use super::block::{self, Head};
 use super::error::Fault;
 use super::waiting::Waiter;
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
+use crate::store::lease::DUE_AT_ONCE;
 use crate::store::receipt_id::same;
 use crate::store::{LaneId, LeaseToken, Outcome, Settled, Settlement};
 

@@ -9,7 +9,7 @@ use tokio::join;
 use tokio_postgres::types::ToSql;
 
 use super::write::{NewKeys, Rows, Written};
-use super::{Append, Appended, Turn};
+use super::{Append, Turn};
 use crate::domain::time::Timestamp;
 use crate::store::postgres::Shared;
 use crate::store::postgres::board::Changes;
@@ -17,6 +17,7 @@ use crate::store::postgres::error::Fault;
 use crate::store::postgres::guid::PgGuid;
 use crate::store::postgres::reach::{NOT_KEPT, not_kept};
 use crate::store::postgres::record::{COLUMNS, FROM, read};
+use crate::store::receipt::Appended;
 use crate::store::record_format::{Damage, DuplicateKey, NewRecord, ReadRecord};
 use crate::store::{Lane, LaneId, Repeat};
 

@@ -22,8 +22,9 @@ use super::Shared;
 use super::board::Place;
 use super::error::Fault;
 use crate::store::observer::{Commit, CommitFailure};
+use crate::store::receipt::Appended;
 use crate::store::record_format::NewRecord;
-use crate::store::{LaneId, Refusing, Repeat, StoreError};
+use crate::store::{Refusing, StoreError};
 
 /// Records that one transaction takes at most.
 const MAX_BATCH: usize = 4_096;
@@ -31,25 +32,12 @@ const MAX_BATCH: usize = 4_096;
 const SMALL_BATCH: usize = 32;
 /// Transactions under way at most: one that commits, and the next one.
 const UNDER_WAY: usize = 2;
-/// A fresh record is due from the beginning of time, so that a clock that was set back cannot hold it up.
-pub(super) const DUE_AT_ONCE: i64 = 0;
 
 /// A record on its way, and whoever waits for its receipt.
 pub(super) struct Append {
     pub(super) record: NewRecord,
     pub(super) reply: oneshot::Sender<Result<Appended, StoreError>>,
     pub(super) place: Place,
-}
-
-/// What an append came to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Appended {
-    pub(super) seq: i64,
-    pub(super) random: [u8; 16],
-    pub(super) lane: LaneId,
-    pub(super) repeat: Option<Repeat>,
-    /// New records in the commit that it went with.
-    pub(super) commit_records: u32,
 }
 
 /// A batch's turn, which the next one waits for. Passed on once, when nothing but the disk is waited for, or dropped.
@@ -97,9 +85,9 @@ async fn append(shared: &Shared, batch: Vec<Append>, turn: Turn) {
         tracing::warn!(error = %fault, records = batch.len(), "records could not be stored; their callers are told to repeat");
         // Until it is otherwise, which is looked for every second.
         if fault.is_of_no_room() {
-            shared.board.set_refusing(Some(Refusing::Full));
+            shared.board.set_refusing(Some(Refusing::Full), &fault.to_string());
         } else if matches!(fault, Fault::NotKept(_)) {
-            shared.board.set_refusing(Some(Refusing::NotDurable));
+            shared.board.set_refusing(Some(Refusing::NotDurable), &fault.to_string());
         }
     }
     for (at, append) in batch.into_iter().enumerate() {

@@ -2,7 +2,6 @@
 
 use rusqlite::types::Value as FileValue;
 
-use super::super::append::DUE_AT_ONCE;
 use super::super::deleted::Range;
 use super::super::error::OpenError;
 use super::super::schema::RECORDS;
@@ -12,6 +11,7 @@ use super::{Piece, Source, exact};
 use crate::store::Lane;
 use crate::store::copying::CopyError;
 use crate::store::copying::rows::{Row, Rows, Table, Value};
+use crate::store::lease::DUE_AT_ONCE;
 use crate::store::verification::Findings;
 
 /// What a column of a state is made of.

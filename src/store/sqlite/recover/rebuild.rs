@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use super::fate::Fate;
 use crate::domain::time::Timestamp;
 use crate::store::LaneId;
-use crate::store::sqlite::append::DUE_AT_ONCE;
+use crate::store::lease::DUE_AT_ONCE;
 use crate::store::sqlite::batch::Tally;
 use crate::store::sqlite::block::{Block, Head};
 use crate::store::sqlite::deleted::Range;

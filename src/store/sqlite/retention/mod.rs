@@ -229,16 +229,7 @@ impl Keeper {
         if let Some(observer) = self.reader.board.observer() {
             observer.retention_round_ended(&swept);
         }
-        let Swept { closed, given_up, trimmed, deleted } = swept;
-        if closed + given_up + trimmed + deleted > 0 {
-            tracing::info!(
-                closed,
-                given_up,
-                trimmed,
-                deleted,
-                "retention: records were closed, given up, trimmed or deleted"
-            );
-        }
+        swept.log();
     }
 
     /// Closes everything that has waited until now.
