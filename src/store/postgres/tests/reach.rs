@@ -84,7 +84,6 @@ async fn what_a_role_or_a_database_is_told_for_others_does_not_matter() {
         ("default_transaction_isolation", "serializable"),
         ("default_transaction_deferrable", "on"),
         ("lock_timeout", "1"),
-        ("idle_session_timeout", "1"),
         ("statement_timeout", "1"),
     ] {
         engine.database.set(setting, value);
