@@ -1,6 +1,9 @@
 //! A PostgreSQL server for tests: from what is installed, in a folder of its own, on a port of its own; ended when it is
 //! dropped, or when the process ends, however it ends.
 //!
+//! With `STREAMGATE_TEST_CITUS` in the environment each is the coordinator of a Citus cluster, with two workers of its own
+//! (`tests/citus/run.sh`).
+//!
 //! Shared by the tests inside the crate and those over a running gateway, so it names nothing of either.
 
 #![allow(dead_code, reason = "each of the two uses a part of it")]
@@ -45,6 +48,19 @@ fn programs() -> Option<&'static Path> {
     found.as_deref()
 }
 
+/// Workers that a server coordinates.
+fn wanted_workers() -> usize {
+    if std::env::var_os("STREAMGATE_TEST_CITUS").is_some() { 2 } else { 0 }
+}
+
+/// What the servers of a cluster need. Each of its databases has a process of its own on each.
+const CITUS: [&str; 4] = [
+    "shared_preload_libraries=citus",
+    "citus.node_conninfo=sslmode=disable",
+    "max_worker_processes=200",
+    "max_prepared_transactions=300",
+];
+
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
@@ -67,6 +83,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     settings: Vec<String>,
     process: Option<Child>,
+    /// Those that it coordinates.
+    workers: Vec<Self>,
     /// Tidies the folder up when this end of its input is gone.
     _tidy: Child,
 }
@@ -96,8 +114,19 @@ pub(crate) fn fresh_name() -> String {
 }
 
 impl Server {
-    /// Starts one with these settings (`name=value`).
+    /// Starts one with these settings (`name=value`), and its workers if it is to have any.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
+        let workers = wanted_workers();
+        if workers == 0 {
+            return Self::start_alone(settings, "scram-sha-256");
+        }
+        let settings: Vec<&str> = settings.iter().copied().chain(CITUS).collect();
+        let mut coordinator = Self::start_alone(&settings, "trust")?;
+        coordinator.workers = (0..workers).filter_map(|_| Self::start_alone(&CITUS, "trust")).collect();
+        Some(coordinator)
+    }
+
+    fn start_alone(settings: &[&str], auth_host: &str) -> Option<Self> {
         let programs = programs()?;
         let folder = tempfile::tempdir().expect("a folder").keep();
         if is_root() {
@@ -105,7 +134,7 @@ impl Server {
             assert!(status.success());
         }
         let made = unprivileged(&programs.join("initdb"))
-            .args(["--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256", "--username", USER])
+            .args(["--no-sync", "--auth-local=trust", "--username", USER, "--auth-host", auth_host])
             .args(["--encoding=UTF8", "--locale=C", "-D"])
             .arg(folder.join("data"))
             .current_dir(&folder)
@@ -123,7 +152,7 @@ impl Server {
             .spawn()
             .expect("sh");
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { programs, folder, port, settings, process: None, _tidy: tidy };
+        let mut server = Self { programs, folder, port, settings, process: None, workers: Vec::new(), _tidy: tidy };
         server.run();
         Some(server)
     }
@@ -217,7 +246,43 @@ impl Server {
     pub(crate) fn create_database(&self) -> String {
         let name = fresh_name();
         self.psql(USER, &format!("create database {name}"));
+        if self.is_cluster() {
+            self.psql(&name, "create extension citus");
+            self.psql(&name, &format!("select citus_set_coordinator_host('127.0.0.1', {})", self.port));
+        }
+        for worker in &self.workers {
+            worker.psql(USER, &format!("create database {name}"));
+            worker.psql(&name, "create extension citus");
+            self.psql(&name, &format!("select citus_add_node('127.0.0.1', {})", worker.port));
+        }
         name
+    }
+
+    /// Drops one.
+    pub(crate) fn drop_database(&self, name: &str) {
+        self.psql(USER, &format!("drop database {name} with (force)"));
+        for worker in &self.workers {
+            worker.psql(USER, &format!("drop database {name} with (force)"));
+        }
+    }
+
+    /// Whether it coordinates others.
+    pub(crate) fn is_cluster(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
+    /// Those that it coordinates.
+    pub(crate) fn workers(&mut self) -> &mut [Self] {
+        &mut self.workers
+    }
+
+    /// Distributes the tables of a database over the workers, as an operator does.
+    pub(crate) fn distribute(&self, database: &str) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/citus/distribute.sql");
+        let mut psql = self.command("psql");
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database, "-f", script]);
+        let done = psql.output().expect("psql");
+        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
     }
 }
 

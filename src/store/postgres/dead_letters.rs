@@ -66,16 +66,16 @@ pub(super) async fn discard(shared: &Shared, which: DeadLetters, how: &Discarded
         .prepare_cached(&format!(
             "{TAKEN} insert into discarded \
              (organization_id, seq, lane, at, attempts, reason, discarded_at, discarded_by, discarded_for) \
-             select organization_id, seq, lane, at, attempts, reason, $3, $4, $5 from x returning seq"
+             select organization_id, seq, lane, at, attempts, reason, $3, $4, $5 from x returning organization_id, seq"
         ))
         .await?;
     let random = random.as_ref().map(<[u8; 16]>::as_slice);
     let parameters: [&(dyn ToSql + Sync); 5] = [&seqs, &random, &how.at.millis(), &how.by, &how.reason];
     let rows = transaction.query(&discard, &parameters).await?;
-    let taken: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    trim(&transaction, &taken).await?;
-    transaction.commit().await?;
+    let taken = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, Fault>>()?;
     let count = taken.len() as u64;
+    trim(&transaction, taken).await?;
+    transaction.commit().await?;
     shared.board.apply(&Changes { dead_lettered: -i64::try_from(count).unwrap_or(0), ..Changes::default() });
     Ok(Handled { count, next })
 }

@@ -39,6 +39,9 @@ pub(super) enum Fault {
     /// The connection is one on which a commit promises nothing.
     #[error("the server has {0} = off on this connection, so a commit would not be kept")]
     NotKept(&'static str),
+    /// It cannot be seen yet, or is not there.
+    #[error("record {0} cannot be seen: a worker of the cluster has not heard yet how a commit was decided; ask again")]
+    NotYet(i64),
     /// Nobody answered in time.
     #[error("the database did not answer within {0:?}")]
     TooLong(Duration),
@@ -73,6 +76,8 @@ impl Fault {
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
             SqlState::T_R_DEADLOCK_DETECTED,
             SqlState::T_R_SERIALIZATION_FAILURE,
+            // A key was put down by a commit that could not be seen yet, on a cluster: now it can be.
+            SqlState::UNIQUE_VIOLATION,
         ];
         error.is_closed()
             || error.source().is_some_and(|source| source.is::<std::io::Error>())
@@ -103,10 +108,12 @@ impl From<Fault> for StoreError {
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
             Fault::Lost { at, why } => Self::Lost { at, why },
-            fault
-            @ (Fault::Database(_) | Fault::Pool(_) | Fault::NotKept(_) | Fault::TooLong(_) | Fault::Random(_)) => {
-                Self::Engine(Box::new(fault))
-            }
+            fault @ (Fault::Database(_)
+            | Fault::Pool(_)
+            | Fault::NotKept(_)
+            | Fault::TooLong(_)
+            | Fault::NotYet(_)
+            | Fault::Random(_)) => Self::Engine(Box::new(fault)),
         }
     }
 }

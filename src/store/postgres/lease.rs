@@ -5,10 +5,14 @@
 //! takes what the other has not locked. The token fences: a gateway that comes back after its lease ran out, and was
 //! given to another, can settle nothing.
 
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
 use super::Shared;
 use super::board::Changes;
+use super::cluster::by_organization;
 use super::error::Fault;
 use super::guid::PgGuid;
 use super::record::{COLUMNS, FROM, WIDTH, read};
@@ -41,10 +45,9 @@ struct Group {
     lanes: Vec<i64>,
 }
 
-/// Rows that are put on lease.
+/// Rows of an organization that are put on lease.
 #[derive(Default)]
 struct Taken {
-    organizations: Vec<PgGuid>,
     lanes: Vec<i64>,
     seqs: Vec<i64>,
     tokens: Vec<Vec<u8>>,
@@ -115,10 +118,10 @@ async fn due(
 ) -> Result<Vec<Place>, Fault> {
     let select = transaction
         .prepare_cached(
-            "select p.organization_id, p.lane, p.seq from unnest($1::uuid[], $2::bigint[]) as w (organization_id, lane) \
+            "select p.organization_id, p.lane, p.seq from lanes w \
              cross join lateral (select organization_id, lane, seq from pending \
-             where organization_id = w.organization_id and lane = w.lane and due_at <= $3 order by seq limit $4) p \
-             order by p.seq limit $4",
+             where organization_id = w.organization_id and lane = w.id and due_at <= $3 order by seq limit $4) p \
+             where w.organization_id = any($1) and w.id = any($2) order by p.seq limit $4",
         )
         .await?;
     let room = i64::try_from(room).unwrap_or(i64::MAX);
@@ -126,7 +129,8 @@ async fn due(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }
 
-/// Locks those that nobody else has taken meanwhile, and reads them.
+/// Locks those that nobody else has taken meanwhile, and reads them: a statement for each organization, since rows of
+/// several are locked by one only where they all stand on one server.
 async fn lock(
     transaction: &deadpool_postgres::Transaction<'_>,
     places: Vec<Place>,
@@ -138,16 +142,25 @@ async fn lock(
     let select = transaction
         .prepare_cached(&format!(
             "select {COLUMNS}, p.organization_id, p.lane, p.seq, p.attempts \
-             from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as w (organization_id, lane, seq) \
-             join pending p on p.organization_id = w.organization_id and p.lane = w.lane and p.seq = w.seq \
+             from unnest($2::bigint[], $3::bigint[]) as w (lane, seq) \
+             join pending p on p.lane = w.lane and p.seq = w.seq \
              left join ({FROM}) on r.organization_id = p.organization_id and r.seq = p.seq \
-             where p.due_at <= $4 order by p.seq for update of p skip locked"
+             where p.organization_id = $1 and p.due_at <= $4 order by p.seq for update of p skip locked"
         ))
         .await?;
-    let organizations: Vec<PgGuid> = places.iter().map(|place| place.0).collect();
-    let lanes: Vec<i64> = places.iter().map(|place| place.1).collect();
-    let seqs: Vec<i64> = places.iter().map(|place| place.2).collect();
-    Ok(transaction.query(&select, &[&organizations, &lanes, &seqs, &now.millis()]).await?)
+    let places = by_organization(places.into_iter().map(|(organization, lane, seq)| (organization, (lane, seq))));
+    let (select, now) = (&select, now.millis());
+    let asked = places.into_iter().map(|(organization, places)| async move {
+        let (lanes, seqs): (Vec<i64>, Vec<i64>) = places.into_iter().unzip();
+        transaction.query(select, &[&organization, &lanes, &seqs, &now]).await
+    });
+    let mut rows = Vec::new();
+    // They are sent one behind the other, without waiting for answers.
+    for row in try_join_all(asked).await?.into_iter().flatten() {
+        rows.push((row.try_get::<_, i64>(WIDTH + 2)?, row));
+    }
+    rows.sort_by_key(|(seq, _)| *seq);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 impl Collected<'_> {
@@ -157,7 +170,7 @@ impl Collected<'_> {
         transaction: &deadpool_postgres::Transaction<'_>,
         rows: Vec<Row>,
     ) -> Result<(), Fault> {
-        let mut taken = Taken::default();
+        let mut all: BTreeMap<PgGuid, Taken> = BTreeMap::new();
         let until = self.request.now.after(self.request.duration);
         for row in &rows {
             if self.bytes >= MAX_LEASED_BYTES {
@@ -169,7 +182,7 @@ impl Collected<'_> {
             match leasable(shared, row, LaneId(lane), seq) {
                 Ok(record) => {
                     let token = LeaseToken(random::sixteen().map_err(Fault::Random)?);
-                    taken.organizations.push(organization);
+                    let taken = all.entry(organization).or_default();
                     taken.lanes.push(lane);
                     taken.seqs.push(seq);
                     taken.tokens.push(token.0.to_vec());
@@ -183,18 +196,22 @@ impl Collected<'_> {
                 }
             }
         }
-        if taken.seqs.is_empty() {
+        if all.is_empty() {
             return Ok(());
         }
         let update = transaction
             .prepare_cached(
                 "update pending p set due_at = $5, attempts = p.attempts + 1, lease_token = w.token \
-                 from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[]) as w (organization_id, lane, seq, token) \
-                 where p.organization_id = w.organization_id and p.lane = w.lane and p.seq = w.seq",
+                 from unnest($2::bigint[], $3::bigint[], $4::bytea[]) as w (lane, seq, token) \
+                 where p.organization_id = $1 and p.lane = w.lane and p.seq = w.seq",
             )
             .await?;
-        let Taken { organizations, lanes, seqs, tokens } = taken;
-        transaction.execute(&update, &[&organizations, &lanes, &seqs, &tokens, &until.millis()]).await?;
+        let (update, until) = (&update, until.millis());
+        try_join_all(all.into_iter().map(|(organization, taken)| async move {
+            let Taken { lanes, seqs, tokens } = taken;
+            transaction.execute(update, &[&organization, &lanes, &seqs, &tokens, &until]).await
+        }))
+        .await?;
         Ok(())
     }
 
@@ -239,9 +256,9 @@ async fn next_due(
 ) -> Result<Option<Timestamp>, Fault> {
     let select = transaction
         .prepare_cached(
-            "select min(p.due_at) from unnest($1::uuid[], $2::bigint[]) as w (organization_id, lane) \
-             cross join lateral (select due_at from pending \
-             where organization_id = w.organization_id and lane = w.lane order by due_at limit 1) p",
+            "select min(p.due_at) from lanes w cross join lateral (select due_at from pending \
+             where organization_id = w.organization_id and lane = w.id order by due_at limit 1) p \
+             where w.organization_id = any($1) and w.id = any($2)",
         )
         .await?;
     let due: Option<i64> = transaction.query_one(&select, &[&group.organizations, &group.lanes]).await?.try_get(0)?;

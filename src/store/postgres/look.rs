@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::Shared;
+use super::cluster::is_in_doubt;
 use super::error::Fault;
 use super::record::{COLUMNS, FROM, WIDTH, read};
 use crate::domain::ids::ReceiptId;
@@ -72,6 +73,9 @@ async fn missing<T>(shared: &Shared, seq: i64) -> Result<Option<T>, Fault> {
         return Err(Fault::Lost { at: Timestamp::from_millis(at), why });
     }
     let (newest, deleted): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
+    if seq <= newest && !deleted && shared.is_distributed && is_in_doubt(&client, false).await? {
+        return Err(Fault::NotYet(seq));
+    }
     // A made-up ID leads to some number among 2^64: next to never to one that was given out.
     if seq > newest || deleted { Ok(None) } else { Err(Damage::missing(seq).into()) }
 }

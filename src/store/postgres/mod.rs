@@ -12,6 +12,7 @@
 mod append;
 mod board;
 pub mod catalog;
+mod cluster;
 mod connect;
 mod database;
 mod dead_letters;
@@ -71,6 +72,8 @@ struct Shared {
     duplicate_window: Duration,
     retention: RetentionSettings,
     trim_at_delivery: bool,
+    /// Whether it is spread over the servers of a cluster.
+    is_distributed: bool,
 }
 
 impl Shared {
@@ -127,6 +130,7 @@ impl PostgresStore {
             duplicate_window: settings.duplicate_window,
             retention: retention.clone(),
             trim_at_delivery: retention.delivered_details.is_zero(),
+            is_distributed: opened.is_distributed,
         });
         let (appends, waiting) = mpsc::channel(settings.max_waiting_appends.max(1));
         let (closing, closed) = watch::channel(false);

@@ -37,7 +37,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
 /// Counts once.
 pub(super) async fn recount(shared: &Shared) -> Result<(), Fault> {
     let client = shared.database.pool().get().await?;
-    let counted = open::figures(&client).await.map_err(|error| Fault::Inconsistent(error.to_string()))?;
+    let counted =
+        open::figures(&client, shared.is_distributed).await.map_err(|error| Fault::Inconsistent(error.to_string()))?;
     *shared.board.figures() = counted;
     Ok(())
 }

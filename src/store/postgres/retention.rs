@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use tokio::sync::watch;
+use tokio_postgres::Row;
 
 use super::Shared;
 use super::board::Changes;
+use super::cluster::by_organization;
 use super::deleted;
 use super::error::Fault;
 use super::subscriptions::NEEDED_FROM;
@@ -132,26 +134,40 @@ impl Slice<'_> {
     async fn give_up(&self, age: Duration, changes: &mut Changes) -> Result<u64, Fault> {
         let days = age.as_secs() / (24 * 60 * 60);
         let reason = format!("not delivered within {days} {}", if days == 1 { "day" } else { "days" });
+        let find = self
+            .transaction
+            .prepare_cached(
+                "select p.organization_id, p.lane, p.seq from pending p \
+                 join records r on r.organization_id = p.organization_id and r.seq = p.seq \
+                 where r.accepted_at <= $1 and (p.lease_token is null or p.due_at <= $2) limit $3",
+            )
+            .await?;
         let give_up = self
             .transaction
             .prepare_cached(
-                "with old as (select p.organization_id, p.lane, p.seq from pending p \
-                 join records r on r.organization_id = p.organization_id and r.seq = p.seq \
-                 where r.accepted_at <= $1 and (p.lease_token is null or p.due_at <= $2) \
-                 limit $3 for update of p skip locked), \
-                 gone as (delete from pending p using old where p.organization_id = old.organization_id \
+                "with old as (select p.lane, p.seq from unnest($2::bigint[], $3::bigint[]) as w (lane, seq) \
+                 join pending p on p.lane = w.lane and p.seq = w.seq \
+                 where p.organization_id = $1 and (p.lease_token is null or p.due_at <= $4) for update of p skip locked), \
+                 gone as (delete from pending p using old where p.organization_id = $1 \
                  and p.lane = old.lane and p.seq = old.seq returning p.organization_id, p.seq, p.lane, p.attempts) \
                  insert into dead_letters (organization_id, seq, lane, at, attempts, reason) \
-                 select organization_id, seq, lane, $2, attempts, $4 from gone returning lane",
+                 select organization_id, seq, lane, $4, attempts, $5 from gone returning lane",
             )
             .await?;
-        let accepted_by = self.now.before(age).millis();
-        let rows = self.transaction.query(&give_up, &[&accepted_by, &self.now.millis(), &SLICE, &reason]).await?;
-        for row in &rows {
-            changes.pending(LaneId(row.try_get(0)?), -1);
-            changes.dead_lettered += 1;
+        let (accepted_by, now) = (self.now.before(age).millis(), self.now.millis());
+        let found = self.transaction.query(&find, &[&accepted_by, &now, &SLICE]).await?;
+        let place = |row: &Row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?)));
+        let found = found.iter().map(place).collect::<Result<Vec<_>, Fault>>()?;
+        let mut given_up = 0;
+        for (organization, places) in by_organization::<(i64, i64)>(found) {
+            let (lanes, seqs): (Vec<i64>, Vec<i64>) = places.into_iter().unzip();
+            for row in self.transaction.query(&give_up, &[&organization, &lanes, &seqs, &now, &reason]).await? {
+                changes.pending(LaneId(row.try_get(0)?), -1);
+                changes.dead_lettered += 1;
+                given_up += 1;
+            }
         }
-        Ok(rows.len() as u64)
+        Ok(given_up)
     }
 
     /// Deletes what was settled long enough ago: never the newest record, nor what is wanted, nor what still makes
@@ -187,18 +203,20 @@ impl Slice<'_> {
         if rules.delivered_details >= rules.delivered {
             return Ok(0);
         }
+        // Whoever takes away what was delivered holds the lock of retention, as this does.
         let select = self
             .transaction
             .prepare_cached(&format!(
-                "select seq from delivered where at <= $1 and not trimmed and seq < least($2, {NEEDED_FROM}) \
-                 order by at limit $3 for update"
+                "select organization_id, seq from delivered \
+                 where at <= $1 and not trimmed and seq < least($2, {NEEDED_FROM}) order by at limit $3"
             ))
             .await?;
         let delivered_by = self.now.before(rules.delivered_details).millis();
         let wanted_from = self.shared.board.wanted_from();
         let rows = self.transaction.query(&select, &[&delivered_by, &wanted_from, &SLICE]).await?;
-        let seqs: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        trim(self.transaction, &seqs).await?;
-        Ok(seqs.len() as u64)
+        let places =
+            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, Fault>>()?;
+        trim(self.transaction, places).await?;
+        Ok(rows.len() as u64)
     }
 }

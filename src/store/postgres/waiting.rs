@@ -4,6 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use super::Shared;
 use super::board::Changes;
+use super::cluster::by_organization;
 use super::error::Fault;
 use crate::domain::ids::ReceiptId;
 use crate::domain::time::Timestamp;
@@ -35,11 +36,13 @@ pub(super) async fn revive(shared: &Shared, id: &ReceiptId, now: Timestamp) -> R
 
 /// Closes what has waited until now. Answers how many.
 pub(super) async fn close(shared: &Shared, now: Timestamp) -> Result<u64, Fault> {
-    let client = shared.database.pool().get().await?;
+    let mut client = shared.database.pool().get().await?;
+    let find = "select organization_id, seq from waiting where closes_at <= $1 order by closes_at limit $2";
+    let find = client.prepare_cached(find).await?;
     let close = client
         .prepare_cached(
-            "with w as (delete from waiting where (organization_id, seq) in \
-             (select organization_id, seq from waiting where closes_at <= $1 order by closes_at limit $2 \
+            "with w as (delete from waiting where organization_id = $1 and seq in \
+             (select seq from waiting where organization_id = $1 and seq = any($2) and closes_at <= $3 \
              for update skip locked) returning *) \
              insert into delivered (organization_id, seq, lane, at, attempts, last_error, closed_after_minutes) \
              select organization_id, seq, lane, closes_at, attempts, last_error, \
@@ -48,7 +51,14 @@ pub(super) async fn close(shared: &Shared, now: Timestamp) -> Result<u64, Fault>
         .await?;
     let mut closed = 0;
     loop {
-        let count = client.execute(&close, &[&now.millis(), &CLOSED_AT_ONCE]).await?;
+        let found = client.query(&find, &[&now.millis(), &CLOSED_AT_ONCE]).await?;
+        let found =
+            found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, Fault>>()?;
+        let (transaction, mut count) = (client.transaction().await?, 0);
+        for (organization, seqs) in by_organization::<i64>(found) {
+            count += transaction.execute(&close, &[&organization, &seqs, &now.millis()]).await?;
+        }
+        transaction.commit().await?;
         shared.board.apply(&Changes { waiting: -i64::try_from(count).unwrap_or(0), ..Changes::default() });
         closed += count;
         if count == 0 {

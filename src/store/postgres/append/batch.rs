@@ -206,21 +206,33 @@ impl Work<'_> {
         let select = self
             .client
             .prepare_cached(&format!(
-                "select w.seq, exists (select from deleted d where d.first <= w.seq and d.last >= w.seq), {COLUMNS} \
-                 from unnest($1::uuid[], $2::bigint[]) as w (organization_id, seq) \
-                 left join ({FROM}) on r.organization_id = w.organization_id and r.seq = w.seq"
+                "select {COLUMNS} from unnest($1::uuid[], $2::bigint[]) as w (organization_id, seq) \
+                 join ({FROM}) on r.organization_id = w.organization_id and r.seq = w.seq"
             ))
             .await?;
-        let mut firsts = HashMap::new();
+        let mut firsts: HashMap<_, _> = seqs.iter().map(|seq| (*seq, Some(Err(Damage::missing(*seq))))).collect();
         for row in self.client.query(&select, &[&organizations, &seqs]).await? {
-            let (seq, deleted): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
-            let found = match read(&row, 2, seq, &self.shared.mask) {
-                Err(_) if deleted => None,
-                found => Some(found),
-            };
-            firsts.insert(seq, found);
+            let seq: i64 = row.try_get(0)?;
+            firsts.insert(seq, Some(read(&row, 0, seq, &self.shared.mask)));
         }
+        self.forget_deleted(&mut firsts).await?;
         Ok(firsts)
+    }
+
+    /// What cannot be read because it was deleted is no damage.
+    async fn forget_deleted(&self, firsts: &mut HashMap<i64, Option<Result<ReadRecord, Damage>>>) -> Result<(), Fault> {
+        let is_bad = |(seq, found): (&i64, &Option<Result<_, _>>)| matches!(found, Some(Err(_))).then_some(*seq);
+        let bad: Vec<i64> = firsts.iter().filter_map(is_bad).collect();
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let select = "select w.seq from unnest($1::bigint[]) as w (seq) \
+             where exists (select from deleted d where d.first <= w.seq and d.last >= w.seq)";
+        let select = self.client.prepare_cached(select).await?;
+        for row in self.client.query(&select, &[&bad]).await? {
+            firsts.insert(row.try_get(0)?, None);
+        }
+        Ok(())
     }
 
     /// The record that this one repeats, if it does.
@@ -300,18 +312,23 @@ impl Work<'_> {
         }
         let [organization, work_stream]: [PgGuid; 2] =
             [lane.organization.guid().into(), lane.work_stream.guid().into()];
-        // Nobody else gives one meanwhile: whoever does holds the counter's row.
+        // Nobody else gives one meanwhile: whoever does holds the counter's row. The number of the lane's first record has
+        // been given to no lane, also where the newest lanes cannot be seen yet (`cluster`).
         let insert = self
             .client
             .prepare_cached(
                 "with known as (select id from lanes where organization_id = $1 and work_stream_id = $2 and queue = $3), \
                  given as (insert into lanes (organization_id, id, work_stream_id, queue) \
-                 select $1, (select coalesce(max(id), 0) + 1 from lanes), $2, $3 where not exists (select from known) \
+                 select $1, greatest($4, (select coalesce(max(id), 0) + 1 from lanes)), $2, $3 \
+                 where not exists (select 1 from known) \
                  returning id) \
                  select id from known union all select id from given",
             )
             .await?;
-        let row = self.client.query_one(&insert, &[&organization, &work_stream, &lane.queue.as_str()]).await?;
+        let row = self
+            .client
+            .query_one(&insert, &[&organization, &work_stream, &lane.queue.as_str(), &(self.new.high_water + 1)])
+            .await?;
         let id = LaneId(row.try_get(0)?);
         self.new.lanes.push((id, lane.clone()));
         Ok(id)

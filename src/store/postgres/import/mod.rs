@@ -208,9 +208,9 @@ async fn standing(transaction: &Transaction<'_>, identity: &Identity) -> Result<
 
 /// What a database holds that is no unfinished copy; `None` for an empty one.
 async fn what_is_there(transaction: &Transaction<'_>, identity: &Identity) -> Result<Option<CopyError>, Fault> {
-    let look = "select (select high_water from counter), exists (select from records), exists (select from lanes), \
-         exists (select from catalog_organizations) or exists (select from catalog_api_keys) \
-         or exists (select from audit), exists (select from subscriptions), receipt_secret from meta";
+    let look = "select (select high_water from counter), exists (select 1 from records), exists (select 1 from lanes), \
+         exists (select 1 from catalog_organizations) or exists (select 1 from catalog_api_keys) \
+         or exists (select 1 from audit), exists (select 1 from subscriptions), receipt_secret from meta";
     let row = transaction.query_one(look, &[]).await?;
     let high_water: i64 = row.try_get(0)?;
     let (records, lanes, configured): (bool, bool, bool) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);

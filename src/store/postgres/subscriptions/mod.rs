@@ -31,7 +31,7 @@ use crate::store::subscriptions::{
 /// stand in the statement that picks the records, or in one that begins later.
 pub(super) const NEEDED_FROM: &str = "coalesce((select least(position + 1, \
      (select min(number) from notices where dead_at is null)) from subscriptions_state \
-     where exists (select from subscriptions where ended_at is null)), 9223372036854775807)";
+     where exists (select 1 from subscriptions where ended_at is null)), 9223372036854775807)";
 
 /// The lead is asked for this often.
 const ASK: Duration = Duration::from_secs(1);

@@ -22,7 +22,12 @@ impl Database {
     /// A new one; `None` where no server is installed.
     pub(crate) fn new() -> Option<Self> {
         let server = servers::shared()?;
-        Some(Self { server, name: server.create_database() })
+        let database = Self { server, name: server.create_database() };
+        if server.is_cluster() {
+            postgres::migrate(&database.settings()).expect("tables");
+            server.distribute(&database.name);
+        }
+        Some(database)
     }
 
     /// One with an encoding that knows only the scripts of western Europe.
@@ -76,6 +81,6 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        self.server.psql(USER, &format!("drop database {} with (force)", self.name));
+        self.server.drop_database(&self.name);
     }
 }
