@@ -32,6 +32,8 @@ pub(super) fn obstacle(desk: &Desk) -> Option<&'static str> {
         Refusing::Broken => "store-broken",
         Refusing::Unreachable => "store-unreachable",
         Refusing::NotDurable => "store-not-durable",
+        Refusing::Failing => "store-failing",
+        Refusing::ClockApart => "clock-apart",
         Refusing::Closing => "draining",
     })
 }

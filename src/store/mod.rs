@@ -173,6 +173,10 @@ pub enum Refusing {
     Unreachable,
     /// The database says that it does not keep what it commits.
     NotDurable,
+    /// The database refuses what records need: a table or a right is missing; looked at every second.
+    Failing,
+    /// This machine's clock and the database's are further apart than anything that goes by them bears.
+    ClockApart,
     /// It is closing.
     Closing,
 }

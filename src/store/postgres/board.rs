@@ -4,11 +4,15 @@
 //! ([`recount`](super::recount)), every few seconds.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::error::Fault;
 use crate::store::observer::StoreObserver;
 use crate::store::{Lane, LaneBacklog, LaneId, Refusing, Stats, StoreError};
+
+/// So many batches that the database refuses in a row say that it would refuse the next one, too.
+const FAILURES: u32 = 3;
 
 /// What is counted. Counts may be negative for a moment: what another gateway appended and this one delivered.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +61,8 @@ pub(super) struct Board {
     closing: AtomicBool,
     /// Why the database takes nothing at the moment.
     refusing: Mutex<Option<Refusing>>,
+    /// Batches in a row that the database refused.
+    failures: AtomicU32,
     waiting_appends: AtomicUsize,
     max_waiting_appends: usize,
     wanted_from: AtomicI64,
@@ -73,11 +79,12 @@ impl Drop for Place {
 }
 
 impl Board {
-    pub(super) fn new(figures: Figures, max_waiting_appends: usize) -> Self {
+    pub(super) fn new(figures: Figures, max_waiting_appends: usize, refusing: Option<Refusing>) -> Self {
         Self {
             figures: Mutex::new(figures),
             closing: AtomicBool::new(false),
-            refusing: Mutex::new(None),
+            refusing: Mutex::new(refusing),
+            failures: AtomicU32::new(0),
             waiting_appends: AtomicUsize::new(0),
             max_waiting_appends,
             // Whoever needs some may not have come to say so yet.
@@ -135,6 +142,26 @@ impl Board {
     /// Why the database takes nothing, as noted last.
     pub(super) fn refusing(&self) -> Option<Refusing> {
         *self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether anything may be done that goes by this machine's clock.
+    pub(super) fn check_clock(&self) -> Result<(), Fault> {
+        if self.refusing() == Some(Refusing::ClockApart) { Err(Fault::ClockApart) } else { Ok(()) }
+    }
+
+    /// Notes how a batch ended. What refuses several in a row is nothing about the records in them.
+    pub(super) fn note_batch(&self, fault: Option<&Fault>) {
+        let Some(fault) = fault else { return self.failures.store(0, Ordering::Relaxed) };
+        let refusing = match fault {
+            Fault::NotKept(_) => Refusing::NotDurable,
+            Fault::AnotherStore => Refusing::Broken,
+            fault if fault.is_of_no_room() => Refusing::Full,
+            fault if fault.is_refusal() && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES => {
+                Refusing::Failing
+            }
+            _ => return,
+        };
+        self.set_refusing(Some(refusing), &fault.to_string());
     }
 
     /// Notes why the database takes nothing, or that it does, and says so where it is news.

@@ -6,8 +6,8 @@
 //! which nothing happens.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod};
 use futures_util::StreamExt as _;
@@ -40,6 +40,8 @@ pub struct Database {
     config: Config,
     tls: MakeRustlsConnect,
     pool: Pool,
+    /// Connections from before this moment are not used any more.
+    fresh_since: Arc<Mutex<Instant>>,
     /// The longest that anything takes.
     patience: Duration,
     /// Where the connections live. It is there until this is dropped.
@@ -87,13 +89,27 @@ impl Database {
             .build()
             .map_err(|error| OpenError::Database(format!("no threads for it: {error}")))?;
         let (config, tls) = (tuned(settings), tls(&settings.trust)?);
-        let pool = pool(&config, &tls, settings)?;
-        Ok(Self { config, tls, pool, patience: settings.statement_timeout + ON_THE_WAY, runtime: Some(runtime) })
+        let fresh_since = Arc::new(Mutex::new(Instant::now()));
+        let pool = pool(&config, &tls, settings, &fresh_since)?;
+        Ok(Self {
+            config,
+            tls,
+            pool,
+            fresh_since,
+            patience: settings.statement_timeout + ON_THE_WAY,
+            runtime: Some(runtime),
+        })
     }
 
     /// Connections.
     pub(super) const fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Uses none of the connections any more that there are: whatever was set for a role or a database counts for those that
+    /// are made afterwards.
+    pub(super) fn renew_connections(&self) {
+        *self.fresh_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// The longest that anything takes.
@@ -192,7 +208,13 @@ fn tls(trust: &DatabaseTrust) -> Result<MakeRustlsConnect, OpenError> {
 }
 
 /// Connections that are made when they are needed, and made again when they broke.
-fn pool(config: &Config, tls: &MakeRustlsConnect, settings: &DatabaseSettings) -> Result<Pool, OpenError> {
+fn pool(
+    config: &Config,
+    tls: &MakeRustlsConnect,
+    settings: &DatabaseSettings,
+    fresh_since: &Arc<Mutex<Instant>>,
+) -> Result<Pool, OpenError> {
+    let fresh_since = Arc::clone(fresh_since);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_connect(config.clone(), ToOneOfThem(tls.clone()), recycling);
     // Said on the connection and not in its options, which poolers refuse. What was set for the role or the database for
@@ -213,6 +235,12 @@ fn pool(config: &Config, tls: &MakeRustlsConnect, settings: &DatabaseSettings) -
         .post_create(Hook::async_fn(move |client, _| {
             let begin = Arc::clone(&begin);
             Box::pin(async move { client.batch_execute(&begin).await.map_err(HookError::Backend) })
+        }))
+        .pre_recycle(Hook::sync_fn(move |_, metrics| {
+            if metrics.created < *fresh_since.lock().unwrap_or_else(PoisonError::into_inner) {
+                return Err(HookError::message("it is made anew"));
+            }
+            Ok(())
         }))
         .build()
         .map_err(|error| OpenError::Database(error.to_string()))

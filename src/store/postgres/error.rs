@@ -9,6 +9,7 @@ use std::time::Duration;
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
+use super::reach;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::record_format::Damage;
@@ -42,6 +43,12 @@ pub(super) enum Fault {
     /// It cannot be seen yet, or is not there.
     #[error("record {0} cannot be seen: a worker of the cluster has not heard yet how a commit was decided; ask again")]
     NotYet(i64),
+    /// It is not the store that was opened: made anew, restored, or another one behind the same name.
+    #[error("the database is not the one that was opened: it was made anew or restored; restart the gateway")]
+    AnotherStore,
+    /// The clocks differ.
+    #[error("this machine's clock and the database's are more than {} s apart; nothing is done that goes by them", reach::CLOCKS_APART.as_secs())]
+    ClockApart,
     /// Nobody answered in time.
     #[error("the database did not answer within {0:?}")]
     TooLong(Duration),
@@ -86,6 +93,11 @@ impl Fault {
 }
 
 impl Fault {
+    /// Whether the server understood, and said no.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code().is_some()) && !self.is_of_the_moment()
+    }
+
     /// Whether the server's disk is full.
     pub(super) fn is_of_no_room(&self) -> bool {
         matches!(self, Self::Database(error) if error.code() == Some(&SqlState::DISK_FULL))
@@ -111,6 +123,8 @@ impl From<Fault> for StoreError {
             fault @ (Fault::Database(_)
             | Fault::Pool(_)
             | Fault::NotKept(_)
+            | Fault::AnotherStore
+            | Fault::ClockApart
             | Fault::TooLong(_)
             | Fault::NotYet(_)
             | Fault::Random(_)) => Self::Engine(Box::new(fault)),

@@ -69,6 +69,8 @@ struct Shared {
     database: Arc<Database>,
     board: Arc<Board>,
     mask: ReceiptMask,
+    /// By which it is noticed that the database was exchanged.
+    secret_crc: i64,
     duplicate_window: Duration,
     retention: RetentionSettings,
     trim_at_delivery: bool,
@@ -125,8 +127,9 @@ impl PostgresStore {
         let opened = database.opening(open::open)?;
         let shared = Arc::new(Shared {
             database: Arc::clone(&database),
-            board: Arc::new(Board::new(opened.figures, settings.max_waiting_appends)),
+            board: Arc::new(Board::new(opened.figures, settings.max_waiting_appends, opened.refusing)),
             mask: opened.mask,
+            secret_crc: opened.secret_crc,
             duplicate_window: settings.duplicate_window,
             retention: retention.clone(),
             trim_at_delivery: retention.delivered_details.is_zero(),

@@ -18,7 +18,7 @@ pub(super) async fn of_each_lane(shared: &Shared) -> Result<Vec<OldestPending>, 
     let select = client
         .prepare_cached(
             "select p.lane, r.accepted_at from lanes w cross join lateral (select organization_id, lane, seq from pending \
-             where organization_id = w.organization_id and lane = w.id order by seq limit 1) p \
+             where organization_id = w.organization_id and lane between w.id and w.id order by lane, seq limit 1) p \
              join records r on r.organization_id = p.organization_id and r.seq = p.seq \
              where w.organization_id = any($1) and w.id = any($2)",
         )

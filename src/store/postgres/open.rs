@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use tokio_postgres::{Client, GenericClient};
 
 use super::Database;
@@ -14,10 +14,11 @@ use super::board::Figures;
 use super::cluster;
 use super::error::{Fault, said};
 use super::guid::PgGuid;
+use super::reach;
 use crate::config::settings::DatabaseSettings;
-use crate::store::LaneId;
 use crate::store::receipt_id::{ReceiptMask, SECRET_BYTES};
 use crate::store::record_format::lane_of;
+use crate::store::{LaneId, Refusing};
 
 /// The oldest server that is supported.
 const OLDEST_SERVER: i32 = 150_000;
@@ -114,15 +115,25 @@ impl From<tokio_postgres::Error> for OpenError {
 /// What a gateway has to know.
 pub(super) struct Opened {
     pub(super) mask: ReceiptMask,
+    pub(super) secret_crc: i64,
+    /// Why no records are taken from the start on.
+    pub(super) refusing: Option<Refusing>,
     pub(super) figures: Figures,
     pub(super) is_distributed: bool,
 }
 
 /// Reads what the gateway has to know.
 pub(super) async fn open(pool: Pool) -> Result<Opened, OpenError> {
-    let client = pool.get().await.map_err(Fault::from)?;
+    // A connection that nobody else gets: a large backlog takes its time to be counted.
+    let client = Object::take(pool.get().await.map_err(Fault::from)?);
+    client.batch_execute("set statement_timeout = 0").await?;
     let is_distributed = cluster::is_distributed(&client).await?;
-    Ok(Opened { mask: mask(&**client).await?, figures: figures(&client, is_distributed).await?, is_distributed })
+    let mask = mask(&*client).await?;
+    let secret_crc = client.query_one("select receipt_secret_crc from meta", &[]).await?.try_get(0)?;
+    let apart = reach::clocks_apart(&client).await?;
+    let refusing = (apart > reach::CLOCKS_APART).then_some(Refusing::ClockApart);
+    let figures = figures(&client, is_distributed).await?;
+    Ok(Opened { mask, secret_crc, refusing, figures, is_distributed })
 }
 
 /// Checks the server, brings the schema up to date, and refuses half a copy of another store.

@@ -10,8 +10,14 @@ use tokio::sync::watch;
 use super::Shared;
 use super::error::Fault;
 use super::guid::PgGuid;
+use crate::domain::time::Timestamp;
 use crate::store::Refusing;
 
+/// Clocks that are further apart than this are wrong: leases, retention and the age at which a delivery is given up go by the
+/// gateways' own, and one of them acts on the records of all.
+pub(super) const CLOCKS_APART: Duration = Duration::from_secs(60);
+/// From here on it is said in the log: leases are handed out again so much too early, or too late.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 /// What is tried with after the disk was full: more than is free in the table's last page.
 const PROBE_BYTES: usize = 256 << 10;
 /// How often it is asked.
@@ -21,23 +27,31 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks until the store closes.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let mut did_differ = false;
     loop {
-        tokio::select! {
-            _closed = closing.wait_for(|closing| *closing) => return,
-            () = tokio::time::sleep(TICK) => {}
-        }
         let (refusing, why) = match tokio::time::timeout(PATIENCE, ask(&shared)).await {
-            Ok(Ok(Asked::Keeps)) => (None, String::new()),
-            Ok(Ok(Asked::Loses(setting))) => {
-                (Some(Refusing::NotDurable), format!("the server has {setting} = off now"))
+            Ok(Ok(Asked { refusing, apart })) => {
+                let differ = apart > CLOCKS_DIFFER;
+                if differ && !did_differ {
+                    let seconds = apart.as_secs();
+                    tracing::warn!(
+                        seconds,
+                        "this machine's clock and the database's differ; set both by a time server"
+                    );
+                }
+                did_differ = differ;
+                refusing.map_or((None, String::new()), |(refusing, why)| (Some(refusing), why))
             }
-            Ok(Ok(Asked::NoRoom(fault))) => (Some(Refusing::Full), fault.to_string()),
             // Others have every connection, and get answers on them or give up: nothing is known that was not before.
-            Ok(Err(_)) | Err(_) if is_busy(&shared) => continue,
+            Ok(Err(_)) | Err(_) if is_busy(&shared) => (shared.board.refusing(), String::new()),
             Ok(Err(fault)) => (Some(Refusing::Unreachable), fault.to_string()),
             Err(_) => (Some(Refusing::Unreachable), format!("it did not answer within {PATIENCE:?}")),
         };
         shared.board.set_refusing(refusing, &why);
+        tokio::select! {
+            _closed = closing.wait_for(|closing| *closing) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
     }
 }
 
@@ -56,45 +70,64 @@ pub(super) fn not_kept(named: Option<&str>) -> Option<&'static str> {
     ["fsync", "synchronous_commit"].into_iter().find(|setting| Some(*setting) == named)
 }
 
+/// How far this machine's clock and the database's are apart, at least.
+pub(super) async fn clocks_apart(client: &tokio_postgres::Client) -> Result<Duration, tokio_postgres::Error> {
+    let before = Timestamp::now().millis();
+    let ask = "select (extract(epoch from clock_timestamp()) * 1000)::bigint";
+    let there: i64 = client.query_one(ask, &[]).await?.try_get(0)?;
+    let after = Timestamp::now().millis();
+    let millis = before.saturating_sub(there).max(there.saturating_sub(after)).max(0);
+    Ok(Duration::from_millis(millis.cast_unsigned()))
+}
+
 /// What the database says of itself.
-enum Asked {
-    /// It keeps what it commits.
-    Keeps,
-    /// A setting breaks the promise: it may have been changed since the start.
-    Loses(&'static str),
-    /// Its disk is still full.
-    NoRoom(Fault),
+struct Asked {
+    /// Why it takes nothing.
+    refusing: Option<(Refusing, String)>,
+    /// How far the clocks are apart.
+    apart: Duration,
 }
 
 async fn ask(shared: &Shared) -> Result<Asked, Fault> {
-    let refusing = shared.board.refusing();
-    if refusing == Some(Refusing::NotDurable) {
-        // What is set for a role or a database counts for the connections that are made afterwards, and for as long as they
-        // last: neither a good one nor a bad one says anything of the others.
-        shared.database.pool().retain(|_, _| false);
+    let before = shared.board.refusing();
+    if before == Some(Refusing::NotDurable) {
+        // Neither a good one nor a bad one says anything of the others.
+        shared.database.renew_connections();
     }
     let mut client = shared.database.pool().get().await?;
-    let row = client.query_one(&format!("select {NOT_KEPT}"), &[]).await?;
-    if let Some(setting) = not_kept(row.try_get(0)?) {
-        return Ok(Asked::Loses(setting));
-    }
-    if refusing != Some(Refusing::Full) {
-        return Ok(Asked::Keeps);
-    }
-    match try_for_room(&mut client).await {
-        Err(fault) if fault.is_of_no_room() => Ok(Asked::NoRoom(fault)),
-        tried => tried.map(|()| Asked::Keeps),
-    }
+    let apart = clocks_apart(&client).await?;
+    let row = client.query_one(&format!("select {NOT_KEPT}, (select receipt_secret_crc from meta)"), &[]).await?;
+    let fault = if let Some(setting) = not_kept(row.try_get(0)?) {
+        Some((Refusing::NotDurable, Fault::NotKept(setting)))
+    } else if row.try_get::<_, Option<i64>>(1)? != Some(shared.secret_crc) {
+        Some((Refusing::Broken, Fault::AnotherStore))
+    } else if apart > CLOCKS_APART {
+        Some((Refusing::ClockApart, Fault::ClockApart))
+    } else if matches!(before, Some(Refusing::Full | Refusing::Failing)) {
+        try_to_write(&mut client).await.err().map(|fault| {
+            let refusing = if fault.is_of_no_room() { Refusing::Full } else { Refusing::Failing };
+            (refusing, fault)
+        })
+    } else {
+        None
+    };
+    Ok(Asked { refusing: fault.map(|(refusing, fault)| (refusing, fault.to_string())), apart })
 }
 
-/// Writes as much as needs room that is not in the table yet, and takes it back.
-async fn try_for_room(client: &mut Client) -> Result<(), Fault> {
+/// Writes what a record needs, and so much that there has to be room that is not in the tables yet, and takes it back.
+async fn try_to_write(client: &mut Client) -> Result<(), Fault> {
     let mut body = vec![0; PROBE_BYTES];
     // What compresses needs no room.
     getrandom::fill(&mut body).map_err(Fault::Random)?;
     let transaction = client.transaction().await?;
-    let insert = "insert into records (organization_id, seq, lane, accepted_at, random, key, crc, body) \
+    let nobody = PgGuid([0; 16]);
+    let record = "insert into records (organization_id, seq, lane, accepted_at, random, key, crc, body) \
          values ($1, -1, 0, 0, '', '', 0, $2)";
-    transaction.execute(insert, &[&PgGuid([0; 16]), &body]).await?;
+    transaction.execute(record, &[&nobody, &body]).await?;
+    let pending = "insert into pending (organization_id, lane, seq, due_at, attempts) values ($1, 0, -1, 0, 0)";
+    transaction.execute(pending, &[&nobody]).await?;
+    let key = "insert into keys (organization_id, key, seq, accepted_at) values ($1, '', -1, 0)";
+    transaction.execute(key, &[&nobody]).await?;
+    transaction.execute("update counter set high_water = high_water", &[]).await?;
     Ok(transaction.rollback().await?)
 }

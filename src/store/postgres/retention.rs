@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_secs(1);
 const TICKS_OF_A_ROUND: u32 = 60;
 /// Records that one transaction does something to.
 const SLICE: i64 = 256;
+/// Of each lane only so many are looked at for what is pending for too long: the oldest, behind which nothing is older.
+const OLDEST: i64 = 64;
 /// The number of the lock ("SGRETENT" as letters); it has a meaning within the database of the store only.
 pub(super) const LOCK: i64 = 0x5347_5245_5445_4e54;
 
@@ -43,6 +45,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
         tokio::select! {
             _closed = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(TICK) => {}
+        }
+        if shared.board.check_clock().is_err() {
+            // It would delete for all what is old by this clock alone.
+            continue;
         }
         let now = began.now();
         let is_round = ticks.is_multiple_of(TICKS_OF_A_ROUND) && shared.board.wanted_from() > 0;
@@ -77,6 +83,7 @@ impl Steady {
 
 /// Does all that is due.
 pub(super) async fn everything(shared: &Shared, now: Timestamp) -> Result<Swept, Fault> {
+    shared.board.check_clock()?;
     let mut swept = Swept { closed: waiting::close(shared, now).await?, ..Swept::default() };
     loop {
         let mut client = shared.database.pool().get().await?;
@@ -137,7 +144,9 @@ impl Slice<'_> {
         let find = self
             .transaction
             .prepare_cached(
-                "select p.organization_id, p.lane, p.seq from pending p \
+                "select p.organization_id, p.lane, p.seq from lanes w \
+                 cross join lateral (select organization_id, lane, seq, lease_token, due_at from pending \
+                 where organization_id = w.organization_id and lane between w.id and w.id order by lane, seq limit $4) p \
                  join records r on r.organization_id = p.organization_id and r.seq = p.seq \
                  where r.accepted_at <= $1 and (p.lease_token is null or p.due_at <= $2) limit $3",
             )
@@ -155,7 +164,7 @@ impl Slice<'_> {
             )
             .await?;
         let (accepted_by, now) = (self.now.before(age).millis(), self.now.millis());
-        let found = self.transaction.query(&find, &[&accepted_by, &now, &SLICE]).await?;
+        let found = self.transaction.query(&find, &[&accepted_by, &now, &SLICE, &OLDEST]).await?;
         let place = |row: &Row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?)));
         let found = found.iter().map(place).collect::<Result<Vec<_>, Fault>>()?;
         let mut given_up = 0;

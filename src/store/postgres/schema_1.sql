@@ -85,6 +85,7 @@ create table delivered (
 );
 create index delivered_by_age on delivered (at);
 create index delivered_by_number on delivered (seq);
+create index delivered_untrimmed on delivered (at) where not trimmed;
 
 create table dead_letters (
     organization_id uuid not null,

@@ -148,7 +148,10 @@ impl Work<'_> {
     async fn begin(&mut self, batch: &[Append]) -> Result<HashMap<Key, Seen>, Fault> {
         let client = self.client;
         let counter = client
-            .prepare_cached(&format!("select high_water, {NOT_KEPT} from counter where only_row for update"))
+            .prepare_cached(&format!(
+                "select c.high_water, {NOT_KEPT}, m.receipt_secret_crc from counter c, meta m \
+                 where c.only_row and m.only_row for update of c"
+            ))
             .await?;
         let lookup = client
             .prepare_cached(
@@ -173,6 +176,9 @@ impl Work<'_> {
         // A role, a database or the server may have been told otherwise since the connection was made or asked.
         if let Some(setting) = not_kept(counter.try_get(1)?) {
             return Err(Fault::NotKept(setting));
+        }
+        if counter.try_get::<_, i64>(2)? != self.shared.secret_crc {
+            return Err(Fault::AnotherStore);
         }
         let mut seen = HashMap::new();
         for row in found? {

@@ -21,10 +21,10 @@ use self::batch::{Committed, try_to_commit};
 use super::Shared;
 use super::board::Place;
 use super::error::Fault;
+use crate::store::StoreError;
 use crate::store::observer::{Commit, CommitFailure};
 use crate::store::receipt::Appended;
 use crate::store::record_format::NewRecord;
-use crate::store::{Refusing, StoreError};
 
 /// Records that one transaction takes at most.
 const MAX_BATCH: usize = 4_096;
@@ -83,13 +83,9 @@ async fn append(shared: &Shared, batch: Vec<Append>, turn: Turn) {
     let took = began.elapsed();
     if let Err(fault) = &outcome {
         tracing::warn!(error = %fault, records = batch.len(), "records could not be stored; their callers are told to repeat");
-        // Until it is otherwise, which is looked for every second.
-        if fault.is_of_no_room() {
-            shared.board.set_refusing(Some(Refusing::Full), &fault.to_string());
-        } else if matches!(fault, Fault::NotKept(_)) {
-            shared.board.set_refusing(Some(Refusing::NotDurable), &fault.to_string());
-        }
     }
+    // Before anybody is answered: whoever asks then is told why.
+    shared.board.note_batch(outcome.as_ref().err());
     for (at, append) in batch.into_iter().enumerate() {
         let answer = match &outcome {
             Ok(committed) => match committed.answers.get(at) {
