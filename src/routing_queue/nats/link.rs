@@ -53,6 +53,8 @@ pub(super) struct Link {
     client: Client,
     news: watch::Receiver<News>,
     heard: Mutex<Instant>,
+    /// When the stream was looked at last; `None` where it is to be looked at.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// What became of a message.
@@ -88,7 +90,7 @@ impl Link {
         let options = options(settings, tls, count)?.event_callback(listen(name.clone(), Arc::new(tell)));
         let client = options.connect(servers).await.map_err(|fault| in_words(&fault))?;
         tracing::info!(routing_queue = %name, server = client.server_info().server_name, "connected to NATS");
-        Ok(Self { client, news, heard: Mutex::new(Instant::now()) })
+        Ok(Self { client, news, heard: Mutex::new(Instant::now()), looked: Mutex::new(None) })
     }
 
     /// Publishes a message and waits for the answer.
@@ -150,11 +152,22 @@ impl Link {
             Some(config) => config,
             None => self.make(settings).await?,
         };
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let wanted = Wanted::of(settings);
         let mut mismatches = stream::mismatches(&config, &wanted);
         mismatches.extend(stream::payload(self.client.max_payload(), &wanted));
         mismatches.sort_by_key(|mismatch| mismatch.weight);
         Ok(mismatches)
+    }
+
+    /// Whether the stream was looked at so long ago. Whoever learns so is to look.
+    pub(super) fn looked_before(&self, age: Duration) -> bool {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|looked| looked.elapsed() >= age)
+    }
+
+    /// The stream is to be looked at before anything more is published.
+    pub(super) fn look_again(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The stream's settings, if there is one.

@@ -54,6 +54,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What failed for one try is not attempted again for another before this time.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+/// A stream is looked at so often: its settings can be changed while a connection lasts for months.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// What stands in a subject for where a test event belongs.
 const NOWHERE: &str = "test";
 
@@ -133,6 +135,8 @@ impl Inner {
                 Published::TooLarge(reason) => return Err(DeliveryError::Permanent { reason }),
                 Published::Refused(reason) => return Err(down(reason)),
                 Published::NobodyListens => {
+                    // It may be another one when somebody does again.
+                    link.look_again();
                     *last = format!("no stream answers for the subject `{subject}`");
                 }
                 Published::Unanswered(reason) => *last = reason,
@@ -150,7 +154,16 @@ impl Inner {
     async fn ready(&self) -> Result<Arc<Link>, String> {
         let mut connection = self.connection.lock().await;
         if let Some(link) = connection.link.as_ref().filter(|link| !link.is_dead()) {
-            return Ok(Arc::clone(link));
+            let link = Arc::clone(link);
+            if link.looked_before(LOOK_AGAIN)
+                && let Err(reason) = self.look_at_stream(&link).await
+            {
+                tracing::error!(routing_queue = %self.name, reason, "records for NATS wait");
+                connection.link = None;
+                connection.failed = Some((Instant::now(), reason.clone()));
+                return Err(reason);
+            }
+            return Ok(link);
         }
         connection.link = None;
         if connection.closed {
@@ -176,6 +189,12 @@ impl Inner {
     async fn connect(&self) -> Result<Arc<Link>, String> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let link = Link::connect((&self.name, &self.settings), self.tls.clone(), turn).await?;
+        self.look_at_stream(&link).await?;
+        Ok(Arc::new(link))
+    }
+
+    /// Whether the stream would keep what it acknowledges: its settings can be changed, and it can be made anew.
+    async fn look_at_stream(&self, link: &Link) -> Result<(), String> {
         let mismatches = link.stream(&self.settings).await?;
         let mut refused = mismatches.iter().filter(|mismatch| mismatch.weight == stream::Weight::Refuse).peekable();
         if refused.peek().is_some() {
@@ -190,7 +209,7 @@ impl Inner {
                 tracing::info!(routing_queue = %self.name, found, mend, "something to know about a stream");
             }
         }
-        Ok(Arc::new(link))
+        Ok(())
     }
 
     /// Gives a connection up, unless there is another one by now.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType};
 
 use crate::config::settings::NatsSettings;
 use crate::config::subject::covers;
@@ -159,6 +159,14 @@ fn copies(stream: &Config, Wanted { replicas, .. }: &Wanted) -> Option<Mismatch>
     if stream.storage != StorageType::File {
         return refuse(format!("stream `{name}` is kept in memory: a restart loses it"), "use file storage");
     }
+    if stream.persist_mode == Some(PersistenceMode::Async) {
+        return refuse(
+            format!(
+                "stream `{name}` acknowledges before it has written (`persist_mode`): a crash loses what it acknowledged"
+            ),
+            "make a stream with the default `persist_mode`: it cannot be changed",
+        );
+    }
     if has >= *replicas {
         return None;
     }
@@ -181,7 +189,18 @@ fn keeping(stream: &Config) -> Option<Mismatch> {
 }
 
 fn discarding(stream: &Config) -> Option<Mismatch> {
-    let limited = [stream.max_messages, stream.max_bytes, stream.max_messages_per_subject].iter().any(|most| *most > 0);
+    if stream.max_messages_per_subject > 0 && !(stream.discard == DiscardPolicy::New && stream.discard_new_per_subject)
+    {
+        // The policy alone does not cover this limit, and all records of a queue have one subject.
+        return refuse(
+            format!(
+                "stream `{}` keeps so many messages of a subject, and forgets the oldest, read or not",
+                stream.name
+            ),
+            "take `max_msgs_per_subject` away, or set the discard policy `new` and `discard_new_per_subject`",
+        );
+    }
+    let limited = [stream.max_messages, stream.max_bytes].iter().any(|most| *most > 0);
     match stream.discard {
         DiscardPolicy::Old if limited => refuse(
             format!("stream `{}` is limited and makes room by forgetting the oldest, read or not", stream.name),
@@ -230,12 +249,14 @@ mod tests {
     #[test]
     fn a_stream_that_fits_is_not_talked_about() {
         assert_eq!(mismatches(&fitting(), &wanted()), []);
+        let refusing = Config { max_messages_per_subject: 9, discard_new_per_subject: true, ..fitting() };
+        assert_eq!(mismatches(&refusing, &wanted()), []);
     }
 
     #[test]
     fn each_setting_that_does_not_fit_is_told() {
         use Weight::{Refuse, Risk, Tell};
-        let cases: [(Weight, &str, Config); 9] = [
+        let cases: [(Weight, &str, Config); 12] = [
             (Refuse, "acknowledges nothing", Config { no_ack: true, ..fitting() }),
             (Refuse, "is sealed", Config { sealed: true, ..fitting() }),
             (Refuse, "leaves out", Config { subjects: vec!["streamgate.*".into()], ..fitting() }),
@@ -244,6 +265,18 @@ mod tests {
             (Refuse, "has 1 replicas", Config { num_replicas: 1, ..fitting() }),
             (Refuse, "by interest", Config { retention: RetentionPolicy::Interest, ..fitting() }),
             (Refuse, "forgetting the oldest", Config { discard: DiscardPolicy::Old, max_bytes: 1, ..fitting() }),
+            (Refuse, "of a subject", Config { max_messages_per_subject: 1, ..fitting() }),
+            (
+                Refuse,
+                "of a subject",
+                Config {
+                    max_messages_per_subject: 1,
+                    discard: DiscardPolicy::Old,
+                    discard_new_per_subject: true,
+                    ..fitting()
+                },
+            ),
+            (Refuse, "before it has written", Config { persist_mode: Some(PersistenceMode::Async), ..fitting() }),
             (Tell, "recognizes repeats for 120s", Config { duplicate_window: Duration::ZERO, ..fitting() }),
         ];
         for (weight, text, stream) in cases {

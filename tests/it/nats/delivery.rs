@@ -139,6 +139,10 @@ fn a_stream_that_would_lose_records_is_explained_and_nothing_is_published() {
         (Some(json!({"subjects": subjects, "retention": "interest"})), "keeps by interest"),
         (Some(json!({"subjects": subjects, "discard": "old", "max_msgs": 10})), "forgetting the oldest"),
         (Some(json!({"subjects": subjects, "no_ack": true})), "acknowledges nothing"),
+        (
+            Some(json!({"subjects": subjects, "discard": "new", "max_msgs_per_subject": 1})),
+            "so many messages of a subject",
+        ),
     ] {
         if let Some(settings) = stream {
             consumer.make_stream("RECORDS", settings);
@@ -158,6 +162,30 @@ fn a_stream_that_would_lose_records_is_explained_and_nothing_is_published() {
         gateway.wait_for_state(&id, "delivered");
         consumer.ask("STREAM.DELETE.RECORDS", &json!({})).expect("deleted");
     }
+}
+
+#[test]
+fn a_stream_that_is_made_anew_while_a_gateway_is_connected_is_looked_at_first() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = NatsServer::start(&program, folder.path(), "");
+    let mut consumer = Consumer::connect(server.address);
+    let subjects = json!(["streamgate.>"]);
+    consumer.make_stream("RECORDS", json!({"subjects": subjects}));
+    let gateway = TestGateway::start_with(&publishing_to(std::slice::from_ref(&server), "replicas = 1"));
+    let first = gateway.post(nth_incident(1)).text("receiptId");
+    gateway.wait_for_state(&first, "delivered");
+    consumer.ask("STREAM.DELETE.RECORDS", &json!({})).expect("deleted");
+    let second = gateway.post(nth_incident(2)).text("receiptId");
+    assert!(why_it_waits(&gateway, &second).contains("no stream"));
+    consumer.make_stream("RECORDS", json!({"subjects": subjects, "storage": "memory"}));
+    eventually("the new stream to be looked at", || {
+        receipt(&gateway, &second)["lastError"].as_str().filter(|why| why.contains("kept in memory")).map(|_| ())
+    });
+    assert_eq!(consumer.stream("RECORDS").expect("a stream")["state"]["messages"], 0);
+    consumer.ask("STREAM.DELETE.RECORDS", &json!({})).expect("deleted");
+    consumer.make_stream("RECORDS", json!({"subjects": subjects}));
+    gateway.wait_for_state(&second, "delivered");
 }
 
 #[test]
