@@ -103,6 +103,9 @@ pub(super) fn reason(given: Option<&str>) -> Result<String, Problem> {
     let reason = given.map(str::trim).unwrap_or_default();
     let fault = if reason.is_empty() {
         "is missing: whoever asks later must find out why"
+    } else if reason.chars().any(|character| character == '\0') {
+        // The one character that PostgreSQL cannot keep.
+        "must not hold the character NUL"
     } else if reason.chars().count() > LONGEST_REASON {
         "is longer than 500 characters"
     } else {

@@ -141,6 +141,11 @@ fn format(facts: &DatabaseFacts) -> Finding {
             let consequence = "the next start brings them up to date; older gateways cannot start then";
             Finding::note(check, found, consequence).mend("`streamgate migrate` does it beforehand")
         }
+        _ if !facts.may_write => {
+            let consequence = "a gateway does not start, or answers every record with 503";
+            let mend = "grant select, insert, update, delete on all tables in the schema to the gateway's role";
+            Finding::fault(check, "the role may not read and write every table", consequence, mend)
+        }
         _ => Finding::ok(check, format!("the tables have format {found}, as this version does")),
     }
 }
@@ -183,6 +188,7 @@ mod tests {
             gateways: 2,
             format: 1,
             known_format: 1,
+            may_write: true,
             clock_ahead_millis: 3,
         }
     }
@@ -209,6 +215,7 @@ mod tests {
             (|_| (), 97, [Ok, Ok, Fault, Ok, Ok]),
             (|facts| facts.format = 0, 10, [Ok, Ok, Ok, Ok, Ok]),
             (|facts| facts.format = 2, 10, [Ok, Ok, Ok, Fault, Ok]),
+            (|facts| facts.may_write = false, 10, [Ok, Ok, Ok, Fault, Ok]),
             (|facts| facts.known_format = 2, 10, [Ok, Ok, Ok, Note, Ok]),
             (|facts| facts.clock_ahead_millis = -5_000, 10, [Ok, Ok, Ok, Ok, Warning]),
         ] {

@@ -152,6 +152,10 @@ fn must_be_verified(connection: &tokio_postgres::Config) -> bool {
 
 /// Whether the server has to prove who it is: as asked for, or else whenever the connection leaves this machine.
 fn is_verified(connection: &mut tokio_postgres::Config, wanted: Option<bool>, at: Place<'_>) -> Option<bool> {
+    if wanted == Some(false) && connection.get_ssl_mode() == SslMode::Require {
+        at.hinted("the URL says `sslmode=require`, and `tls` is \"off\"", "leave one of them out");
+        return None;
+    }
     let stays_here = stays_here(connection);
     let is_verified = wanted.unwrap_or_else(|| must_be_verified(connection));
     if is_verified && connection.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {

@@ -65,6 +65,11 @@ fn what_is_wrong_is_said_without_the_password() {
         (IN_FILE, "postgres://sg:hunter2@db.example.com/x?sslmode=verify-full", "say `tls` and `ca_file` here instead"),
         (IN_FILE, "postgres://sg:hunter2@db:nan/x", "is not a connection to PostgreSQL"),
         (IN_FILE, "postgres:///x?host=/run/postgresql&sslmode=require", "TLS is not spoken over a socket"),
+        (
+            "url_file = \"database.url\"\ntls = \"off\"",
+            "postgres://sg@db.example.com/x?sslmode=require",
+            "the URL says `sslmode=require`",
+        ),
         ("url_env = \"NOT_SET\"", "", "`NOT_SET` is not set"),
         ("url = \"postgres://sg:hunter2@localhost/x\"", "", "`url` holds a password"),
         ("url = \"postgres://sg@localhost/x\"\nurl_env = \"X\"", "", "only one can be"),

@@ -61,6 +61,8 @@ pub(super) struct Board {
     closing: AtomicBool,
     /// Why the database takes nothing at the moment.
     refusing: Mutex<Option<Refusing>>,
+    /// Whether this machine's clock and the database's are too far apart.
+    clock_apart: AtomicBool,
     /// Batches in a row that the database refused.
     failures: AtomicU32,
     waiting_appends: AtomicUsize,
@@ -79,11 +81,12 @@ impl Drop for Place {
 }
 
 impl Board {
-    pub(super) fn new(figures: Figures, max_waiting_appends: usize, refusing: Option<Refusing>) -> Self {
+    pub(super) fn new(figures: Figures, max_waiting_appends: usize, clock_apart: bool) -> Self {
         Self {
             figures: Mutex::new(figures),
             closing: AtomicBool::new(false),
-            refusing: Mutex::new(refusing),
+            refusing: Mutex::new(clock_apart.then_some(Refusing::ClockApart)),
+            clock_apart: AtomicBool::new(clock_apart),
             failures: AtomicU32::new(0),
             waiting_appends: AtomicUsize::new(0),
             max_waiting_appends,
@@ -146,7 +149,12 @@ impl Board {
 
     /// Whether anything may be done that goes by this machine's clock.
     pub(super) fn check_clock(&self) -> Result<(), Fault> {
-        if self.refusing() == Some(Refusing::ClockApart) { Err(Fault::ClockApart) } else { Ok(()) }
+        if self.clock_apart.load(Ordering::Acquire) { Err(Fault::ClockApart) } else { Ok(()) }
+    }
+
+    /// Notes whether this machine's clock is wrong, whatever else is.
+    pub(super) fn set_clock_apart(&self, apart: bool) {
+        self.clock_apart.store(apart, Ordering::Release);
     }
 
     /// Notes how a batch ended. What refuses several in a row is nothing about the records in them.

@@ -32,7 +32,8 @@ pub struct Facts {
     pub synchronous_commit: String,
     /// `synchronous_standby_names`.
     pub synchronous_standby_names: String,
-    /// How many connections the server has room for, without those that it keeps for superusers.
+    /// How many connections the server has room for, without those that it keeps for superusers; or this role or database,
+    /// where that is fewer.
     pub max_connections: i64,
     /// How many there are.
     pub connections: i64,
@@ -40,6 +41,8 @@ pub struct Facts {
     pub gateways: i64,
     /// The format of the tables; 0 where there are none.
     pub format: i32,
+    /// Whether the role may read and write them.
+    pub may_write: bool,
     /// The format that this version knows.
     pub known_format: usize,
     /// By how many milliseconds the server's clock is ahead of this machine's.
@@ -60,8 +63,10 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
         let took = began.elapsed();
         let server_clock: i64 = row.try_get(10)?;
         let format = open::format(&client).await?;
+        let may_write = format == 0 || client.query_one(MAY_WRITE, &[]).await?.try_get(0)?;
         let gateways = match format {
             0 => 0,
+            _ if !may_write => 0,
             _ => client.query_one(GATEWAYS, &[]).await?.try_get(0)?,
         };
         Ok(Facts {
@@ -79,6 +84,7 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
             connections: row.try_get(9)?,
             gateways,
             format,
+            may_write,
             known_format: MIGRATIONS.len(),
             clock_ahead_millis: server_clock - Timestamp::now().millis(),
         })
@@ -89,7 +95,12 @@ const ABOUT_ITSELF: &str = "select current_setting('server_version'), current_se
      coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false), \
      current_setting('is_superuser') = 'on', current_setting('fsync'), current_setting('full_page_writes'), \
      current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
-     current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint, \
+     least(current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint, \
+     (select rolconnlimit from pg_roles where rolname = current_user and rolconnlimit >= 0), \
+     (select datconnlimit from pg_database where datname = current_database() and datconnlimit >= 0)), \
      (select coalesce(sum(numbackends), 0)::bigint from pg_stat_database), \
      (extract(epoch from clock_timestamp()) * 1000)::bigint, current_setting('server_encoding')";
+const MAY_WRITE: &str = "select coalesce(bool_and(has_table_privilege(t.oid, p)), false) from pg_class t \
+     cross join unnest(array['select', 'insert', 'update', 'delete']) as p \
+     where t.relkind in ('r', 'p') and t.relnamespace = (select relnamespace from pg_class where oid = to_regclass('format'))";
 const GATEWAYS: &str = "select count(*) from gateways where heard_at > clock_timestamp() - interval '5 seconds'";

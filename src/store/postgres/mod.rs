@@ -127,7 +127,7 @@ impl PostgresStore {
         let opened = database.opening(open::open)?;
         let shared = Arc::new(Shared {
             database: Arc::clone(&database),
-            board: Arc::new(Board::new(opened.figures, settings.max_waiting_appends, opened.refusing)),
+            board: Arc::new(Board::new(opened.figures, settings.max_waiting_appends, opened.clock_apart)),
             mask: opened.mask,
             secret_crc: opened.secret_crc,
             duplicate_window: settings.duplicate_window,

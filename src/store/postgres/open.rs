@@ -16,9 +16,9 @@ use super::error::{Fault, said};
 use super::guid::PgGuid;
 use super::reach;
 use crate::config::settings::DatabaseSettings;
+use crate::store::LaneId;
 use crate::store::receipt_id::{ReceiptMask, SECRET_BYTES};
 use crate::store::record_format::lane_of;
-use crate::store::{LaneId, Refusing};
 
 /// The oldest server that is supported.
 const OLDEST_SERVER: i32 = 150_000;
@@ -116,8 +116,8 @@ impl From<tokio_postgres::Error> for OpenError {
 pub(super) struct Opened {
     pub(super) mask: ReceiptMask,
     pub(super) secret_crc: i64,
-    /// Why no records are taken from the start on.
-    pub(super) refusing: Option<Refusing>,
+    /// Whether this machine's clock and the database's are too far apart.
+    pub(super) clock_apart: bool,
     pub(super) figures: Figures,
     pub(super) is_distributed: bool,
 }
@@ -130,10 +130,9 @@ pub(super) async fn open(pool: Pool) -> Result<Opened, OpenError> {
     let is_distributed = cluster::is_distributed(&client).await?;
     let mask = mask(&*client).await?;
     let secret_crc = client.query_one("select receipt_secret_crc from meta", &[]).await?.try_get(0)?;
-    let apart = reach::clocks_apart(&client).await?;
-    let refusing = (apart > reach::CLOCKS_APART).then_some(Refusing::ClockApart);
+    let clock_apart = reach::clocks_apart(&client).await? > reach::CLOCKS_APART;
     let figures = figures(&client, is_distributed).await?;
-    Ok(Opened { mask, secret_crc, refusing, figures, is_distributed })
+    Ok(Opened { mask, secret_crc, clock_apart, figures, is_distributed })
 }
 
 /// Checks the server, brings the schema up to date, and refuses half a copy of another store.

@@ -31,6 +31,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
     loop {
         let (refusing, why) = match tokio::time::timeout(PATIENCE, ask(&shared)).await {
             Ok(Ok(Asked { refusing, apart })) => {
+                shared.board.set_clock_apart(apart > CLOCKS_APART);
                 let differ = apart > CLOCKS_DIFFER;
                 if differ && !did_differ {
                     let seconds = apart.as_secs();

@@ -40,7 +40,7 @@ pub(super) const LOCK: i64 = 0x5347_5245_5445_4e54;
 
 /// Works by the clock until the store closes.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
-    let (mut ticks, began) = (0_u32, Steady::start());
+    let (mut ticks, mut began, mut was_wrong) = (0_u32, Steady::start(), false);
     loop {
         tokio::select! {
             _closed = closing.wait_for(|closing| *closing) => return,
@@ -48,14 +48,18 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
         }
         if shared.board.check_clock().is_err() {
             // It would delete for all what is old by this clock alone.
+            was_wrong = true;
             continue;
+        }
+        if std::mem::take(&mut was_wrong) {
+            began = Steady::start();
         }
         let now = began.now();
         let is_round = ticks.is_multiple_of(TICKS_OF_A_ROUND) && shared.board.wanted_from() > 0;
         let done = if is_round {
             everything(&shared, now).await
         } else {
-            waiting::close(&shared, Timestamp::now()).await.map(|closed| Swept { closed, ..Swept::default() })
+            waiting::close(&shared, now).await.map(|closed| Swept { closed, ..Swept::default() })
         };
         if is_round && let (Ok(swept), Some(observer)) = (&done, shared.board.observer()) {
             observer.retention_round_ended(swept);
