@@ -39,6 +39,9 @@ pub(super) enum Fault {
     /// It cannot be seen yet, or is not there.
     #[error("record {0} cannot be seen: a worker of the cluster has not heard yet how a commit was decided; ask again")]
     NotYet(i64),
+    /// A repeat whose first could not be seen when it was looked for.
+    #[error("a record with the same key was stored at the same moment; try again")]
+    Overtaken,
     /// Nobody answered in time.
     #[error("the database did not answer within {0:?}")]
     TooLong(Duration),
@@ -51,6 +54,9 @@ impl Fault {
     /// Whether it was about this connection or this moment only, so that another try at once may well succeed: the server
     /// ended the connection, or had to choose whom to give up.
     pub(super) fn is_of_the_moment(&self) -> bool {
+        if matches!(self, Self::Overtaken) {
+            return true;
+        }
         let Self::Database(error) = self else { return false };
         let ended = [
             SqlState::ADMIN_SHUTDOWN,
@@ -90,9 +96,12 @@ impl From<Fault> for StoreError {
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
             Fault::Lost { at, why } => Self::Lost { at, why },
-            fault @ (Fault::Database(_) | Fault::Pool(_) | Fault::TooLong(_) | Fault::NotYet(_) | Fault::Random(_)) => {
-                Self::Engine(Box::new(fault))
-            }
+            fault @ (Fault::Database(_)
+            | Fault::Pool(_)
+            | Fault::TooLong(_)
+            | Fault::NotYet(_)
+            | Fault::Overtaken
+            | Fault::Random(_)) => Self::Engine(Box::new(fault)),
         }
     }
 }

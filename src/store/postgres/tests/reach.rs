@@ -31,6 +31,10 @@ async fn a_server_that_stops_keeping_its_word_gets_no_more_records() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_noticed_by_whoever_writes_and_room_by_the_next_look() {
     let Some(engine) = InDatabase::new() else { return };
+    if engine.database.is_in_cluster() {
+        // What plays the full disk is a trigger, which tables on several servers cannot have.
+        return;
+    }
     let database = engine.database.open();
     let store = PostgresStore::open(database, &engine.settings, &engine.retention).unwrap();
     store.append(entry(admitted(1))).await.unwrap();
