@@ -31,6 +31,10 @@ begin
         raise exception 'no server of the cluster takes shards'
             using hint = 'On the coordinator: select citus_set_coordinator_host(…), then citus_add_node(…) for each worker.';
     end if;
+    -- A commit on one worker and the coordinator is decided in two phases only where a statement can meet several shards.
+    if current_setting('citus.shard_count')::integer < 2 then
+        raise exception 'citus.shard_count is %, and has to be 2 at least', current_setting('citus.shard_count');
+    end if;
     -- The lock that `streamgate migrate` works under.
     perform pg_advisory_xact_lock(x'53474d4947524154'::bigint);
     select string_agg(g.name, ', ') into live from gateways g where g.heard_at > clock_timestamp() - interval '5 seconds';

@@ -22,7 +22,7 @@ use crate::support::{eventually, store};
 
 /// Folders of gateways that share a database of this server, and send what they accept to this receiver.
 fn folders(server: &Server, count: usize, receiver: Option<&Receiver>, more: &str) -> Vec<TempDir> {
-    let url = store::url(server, &server.create_database());
+    let url = store::url(server, &store::fresh(server));
     let mut setup = Setup::with(more);
     if let Some(receiver) = receiver {
         setup.process.push_str(&receiver.routing_queue());
@@ -42,8 +42,11 @@ fn folders(server: &Server, count: usize, receiver: Option<&Receiver>, more: &st
 
 /// What became of one post: the receipt of a 202, or the status.
 fn post(address: SocketAddr, number: usize) -> Option<String> {
+    post_body(address, &nth_incident(number))
+}
+
+fn post_body(address: SocketAddr, body: &str) -> Option<String> {
     let headers = [("X-Api-Key", KEY), ("Content-Type", "application/json")];
-    let body = nth_incident(number);
     let answer = try_exchange(address, &request("POST", "/api/v1/records", &headers, body.as_bytes()))?;
     answer["receiptId"].as_str().map(str::to_owned)
 }
@@ -59,20 +62,26 @@ fn is_ready(gateway: &Process) -> bool {
 }
 
 /// Clients that post to whatever gateway is there, each record until somebody says 202 to it.
-struct Load<'a> {
+pub(crate) struct Load<'a> {
+    /// The body of each record.
+    body: fn(usize) -> String,
     addresses: &'a Mutex<Vec<Option<SocketAddr>>>,
     next: AtomicUsize,
-    stop: AtomicBool,
+    pub(crate) stop: AtomicBool,
     receipts: Mutex<BTreeMap<usize, String>>,
 }
 
 impl<'a> Load<'a> {
     fn new(addresses: &'a Mutex<Vec<Option<SocketAddr>>>) -> Self {
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { addresses, next, stop, receipts: Mutex::new(BTreeMap::new()) }
+        Self::of(nth_incident, addresses)
     }
 
-    fn client(&self) {
+    pub(crate) fn of(body: fn(usize) -> String, addresses: &'a Mutex<Vec<Option<SocketAddr>>>) -> Self {
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { body, addresses, next, stop, receipts: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub(crate) fn client(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             for turn in number.. {
@@ -80,7 +89,7 @@ impl<'a> Load<'a> {
                     let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
                     addresses[turn % addresses.len()]
                 };
-                if let Some(receipt) = address.and_then(|address| post(address, number)) {
+                if let Some(receipt) = address.and_then(|address| post_body(address, &(self.body)(number))) {
                     self.receipts.lock().unwrap_or_else(PoisonError::into_inner).insert(number, receipt);
                     break;
                 }
@@ -96,14 +105,14 @@ impl<'a> Load<'a> {
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn wait_for_more(&self, more: usize) {
+    pub(crate) fn wait_for_more(&self, more: usize) {
         let enough = self.done() + more;
         eventually("more records to be taken", || (self.done() >= enough).then_some(()));
     }
 }
 
 /// Everything that was noted is stored once, and delivered.
-fn nothing_is_lost_or_doubled(
+pub(crate) fn nothing_is_lost_or_doubled(
     gateway: &Process,
     server: &Server,
     folder: &TempDir,

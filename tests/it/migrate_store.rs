@@ -13,6 +13,7 @@ use crate::support::postgres::{self as servers, Server, USER};
 use crate::support::process::Process;
 use crate::support::raw::request;
 use crate::support::records::nth_incident;
+use crate::support::store;
 
 /// A folder with a configuration and a gateway's data, and an empty database.
 struct Move {
@@ -26,7 +27,7 @@ impl Move {
         let server = servers::shared()?;
         let folder = tempfile::tempdir().expect("a folder");
         write_configuration(folder.path(), &Setup::default());
-        Some(Self { folder, server, database: server.create_database() })
+        Some(Self { folder, server, database: store::fresh(server) })
     }
 
     fn data(&self) -> PathBuf {

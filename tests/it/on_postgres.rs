@@ -10,6 +10,7 @@ mod support;
 mod administration;
 mod batches;
 mod catalogue;
+mod citus;
 mod command_line;
 mod crash;
 mod door;

@@ -54,11 +54,13 @@ fn wanted_workers() -> usize {
 }
 
 /// What the servers of a cluster need. Each of its databases has a process of its own on each.
-const CITUS: [&str; 4] = [
+const CITUS: [&str; 5] = [
     "shared_preload_libraries=citus",
     "citus.node_conninfo=sslmode=disable",
     "max_worker_processes=200",
     "max_prepared_transactions=300",
+    // A minute otherwise.
+    "citus.recover_2pc_interval=2s",
 ];
 
 fn is_root() -> bool {
@@ -280,6 +282,8 @@ impl Server {
     pub(crate) fn distribute(&self, database: &str) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/citus/distribute.sql");
         let mut psql = self.command("psql");
+        // One on each worker does for a test.
+        psql.env("PGOPTIONS", "-c citus.shard_count=2");
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database, "-f", script]);
         let done = psql.output().expect("psql");
         assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));

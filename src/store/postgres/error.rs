@@ -49,6 +49,9 @@ pub(super) enum Fault {
     /// The clocks differ.
     #[error("this machine's clock and the database's are more than {} s apart; nothing is done that goes by them", reach::CLOCKS_APART.as_secs())]
     ClockApart,
+    /// A repeat whose first could not be seen when it was looked for.
+    #[error("a record with the same key was stored at the same moment; try again")]
+    Overtaken,
     /// Nobody answered in time.
     #[error("the database did not answer within {0:?}")]
     TooLong(Duration),
@@ -76,6 +79,9 @@ impl Fault {
     /// Whether it was about this connection or this moment only, so that another try at once may well succeed: the server
     /// ended the connection, or had to choose whom to give up.
     pub(super) fn is_of_the_moment(&self) -> bool {
+        if matches!(self, Self::Overtaken) {
+            return true;
+        }
         let Self::Database(error) = self else { return false };
         let ended = [
             SqlState::ADMIN_SHUTDOWN,
@@ -127,6 +133,7 @@ impl From<Fault> for StoreError {
             | Fault::ClockApart
             | Fault::TooLong(_)
             | Fault::NotYet(_)
+            | Fault::Overtaken
             | Fault::Random(_)) => Self::Engine(Box::new(fault)),
         }
     }

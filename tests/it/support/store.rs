@@ -29,6 +29,22 @@ pub(crate) fn on_database(process: &str, url: &str) -> String {
     format!("{with_kind}\n[store.postgres]\nurl = \"{url}\"\n")
 }
 
+/// A new database; on a cluster one whose tables are there, and distributed.
+pub(crate) fn fresh(server: &postgres::Server) -> String {
+    let name = server.create_database();
+    if server.is_cluster() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("database.url"), url(server, &name)).expect("written");
+        super::gateway::write_configuration(folder.path(), &super::gateway::Setup::default());
+        let file = folder.path().join("streamgate.toml");
+        let mut migrate = std::process::Command::new(env!("CARGO_BIN_EXE_streamgate"));
+        let done = migrate.arg("migrate").arg("--config").arg(&file).output().expect("run");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        server.distribute(&name);
+    }
+    name
+}
+
 /// Where a database of the shared server is.
 pub(crate) fn url(server: &postgres::Server, database: &str) -> String {
     format!("postgres:///{database}?host={}&port={}&user={USER}", server.folder().display(), server.port)
@@ -39,7 +55,7 @@ fn database_of(folder: &Path) -> Option<String> {
     let server = postgres::shared()?;
     let kept = folder.join("database.url");
     Some(std::fs::read_to_string(&kept).unwrap_or_else(|_| {
-        let url = url(server, &server.create_database());
+        let url = url(server, &fresh(server));
         std::fs::write(&kept, &url).expect("written");
         url
     }))

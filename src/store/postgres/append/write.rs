@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::batch::{Key, Seen};
 use super::{Append, Turn};
+use crate::store::postgres::cluster::by_organization;
 use crate::store::postgres::error::Fault;
 use crate::store::postgres::guid::PgGuid;
 
@@ -68,6 +69,7 @@ impl Written<'_> {
         ];
         let pending_columns: [&(dyn ToSql + Sync); 3] = [&rows.organizations, &rows.lanes, &rows.seqs];
         if !self.keys.again.seqs.is_empty() {
+            self.keys.hold(client).await?;
             let again = client.prepare_cached(&format!("{INSERT_KEYS} {OVER_OLD_ONES}")).await?;
             client.execute(&again, &self.keys.again.columns()).await?;
         }
@@ -104,6 +106,8 @@ pub(super) struct NewKeys {
     fresh: KeyRows,
     /// Those that led to a record which does not count any more. Retention may delete them meanwhile.
     again: KeyRows,
+    /// The records that those led to.
+    before: Vec<i64>,
 }
 
 impl NewKeys {
@@ -113,10 +117,30 @@ impl NewKeys {
         sorted.sort_unstable_by_key(|(key, _)| *key);
         let mut new = Self::default();
         for (key, seen) in sorted {
-            let rows = if seen_before.contains_key(key) { &mut new.again } else { &mut new.fresh };
-            rows.push(key, seen);
+            if let Some(before) = seen_before.get(key) {
+                new.before.push(before.seq);
+                new.again.push(key, seen);
+            } else {
+                new.fresh.push(key, seen);
+            }
         }
         new
+    }
+
+    /// Holds the keys that are to lead elsewhere. On a cluster one of them may lead to a record by now that could not be seen
+    /// when it was looked up: what is waited for here is the commit that it came with.
+    async fn hold(&self, client: &Client) -> Result<(), Fault> {
+        let hold = "select seq from keys where organization_id = $1 and key = any($2) for update";
+        let hold = client.prepare_cached(hold).await?;
+        let keys: Vec<(PgGuid, &Vec<u8>)> = self.again.organizations.iter().copied().zip(&self.again.keys).collect();
+        for (organization, keys) in by_organization(keys) {
+            for row in client.query(&hold, &[&organization, &keys]).await? {
+                if !self.before.contains(&row.try_get(0)?) {
+                    return Err(Fault::Overtaken);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -62,6 +62,10 @@ async fn what_was_set_for_a_database_heals_without_anyone_ending_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_noticed_by_whoever_writes_and_room_by_the_next_look() {
     let Some(engine) = InDatabase::new() else { return };
+    if engine.database.is_in_cluster() {
+        // What plays the full disk is a trigger, which tables on several servers cannot have.
+        return;
+    }
     let database = engine.database.open();
     let store = PostgresStore::open(database, &engine.settings, &engine.retention).unwrap();
     store.append(entry(admitted(1))).await.unwrap();

@@ -19,13 +19,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// A new one; `None` where no server is installed.
+    /// A new one; `None` where no server is installed. On a cluster its tables are there, and distributed.
     pub(crate) fn new() -> Option<Self> {
-        let server = servers::shared()?;
-        let database = Self { server, name: server.create_database() };
-        if server.is_cluster() {
+        let database = Self::empty()?;
+        if database.is_in_cluster() {
             postgres::migrate(&database.settings()).expect("tables");
-            server.distribute(&database.name);
+            database.server.distribute(&database.name);
         }
         Some(database)
     }
@@ -38,6 +37,17 @@ impl Database {
         let create = format!("create database {name} encoding 'LATIN1' locale 'C' template template0");
         database.server.psql(USER, &create);
         Some(database)
+    }
+
+    /// One without tables.
+    pub(crate) fn empty() -> Option<Self> {
+        let server = servers::shared()?;
+        Some(Self { server, name: server.create_database() })
+    }
+
+    /// Whether its tables are on several servers.
+    pub(crate) fn is_in_cluster(&self) -> bool {
+        self.server.is_cluster()
     }
 
     /// How a gateway is told where it is.
