@@ -160,14 +160,17 @@ impl Board {
     /// Notes how a batch ended. What refuses several in a row is nothing about the records in them.
     pub(super) fn note_batch(&self, fault: Option<&Fault>) {
         let Some(fault) = fault else { return self.failures.store(0, Ordering::Relaxed) };
-        let refusing = match fault {
-            Fault::NotKept(_) => Refusing::NotDurable,
-            Fault::AnotherStore => Refusing::Broken,
-            fault if fault.is_of_no_room() => Refusing::Full,
-            fault if fault.is_refusal() && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES => {
-                Refusing::Failing
-            }
-            _ => return,
+        let refuses = || fault.is_refusal() && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES;
+        let refusing = if matches!(fault, Fault::NotKept(_)) {
+            Refusing::NotDurable
+        } else if matches!(fault, Fault::AnotherStore) {
+            Refusing::Broken
+        } else if fault.is_of_no_room() {
+            Refusing::Full
+        } else if refuses() {
+            Refusing::Failing
+        } else {
+            return;
         };
         self.set_refusing(Some(refusing), &fault.to_string());
     }
