@@ -42,6 +42,8 @@ pub struct Facts {
     pub format: i32,
     /// The format that this version knows.
     pub known_format: usize,
+    /// What a start says of half a copy of another store, where there is one.
+    pub half_copied: Option<String>,
     /// By how many milliseconds the server's clock is ahead of this machine's.
     pub clock_ahead_millis: i64,
 }
@@ -64,6 +66,11 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
             0 => 0,
             _ => client.query_one(GATEWAYS, &[]).await?.try_get(0)?,
         };
+        let half_copied = match open::check_format(&client).await {
+            Err(half @ OpenError::HalfCopied { .. }) => Some(half.to_string()),
+            Err(OpenError::UnknownFormat { .. } | OpenError::OlderFormat { .. }) | Ok(()) => None,
+            Err(fault) => return Err(fault),
+        };
         Ok(Facts {
             version: row.try_get(0)?,
             version_number: row.try_get(1)?,
@@ -80,6 +87,7 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
             gateways,
             format,
             known_format: MIGRATIONS.len(),
+            half_copied,
             clock_ahead_millis: server_clock - Timestamp::now().millis(),
         })
     })

@@ -16,6 +16,7 @@ use super::keys::{self, Keys};
 use super::lock::DirectoryLock;
 use super::lost::Lost;
 use super::mark::MarkFile;
+use super::moved;
 use super::reader::{ReadThread, Reader};
 use super::recover::swap;
 use super::retention::{Keeper, Retention, Tools};
@@ -38,7 +39,10 @@ pub(super) fn open(
     tuning: Tuning,
 ) -> Result<Arc<SqliteStore>, OpenError> {
     schema::make_directory(dir)?;
+    // Also before the lock is taken, which would change its file.
+    moved::check(dir)?;
     let lock = DirectoryLock::take(dir)?;
+    moved::check(dir)?;
     swap::finish(dir)?;
     schema::make_or_check_records(dir)?;
 
