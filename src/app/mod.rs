@@ -22,7 +22,7 @@ use actix_web::web;
 use rustls::ServerConfig;
 use tokio::runtime::{Handle, Runtime};
 
-pub use crate::store::sqlite::inspect::{Inspection, RecordsFile, inspect};
+pub use crate::store::sqlite::inspect::{Inspection, Moved, RecordsFile, inspect};
 pub use build_error::BuildError;
 pub use development::DevelopmentKey;
 

@@ -24,7 +24,8 @@ const VARIABLE: &str = "STREAMGATE_DATABASE_URL";
     streamgate migrate-store --from sqlite:/var/lib/streamgate --config /etc/streamgate/streamgate.toml\n\n\
     Stop the gateway first. The files are read and stay as they are; the database must be an empty one. A copy that was cut \
     short goes on when the same command is run again, and no gateway starts on half of one. In the end everything is read back \
-    and compared. Then set `[store] kind = \"postgres\"`, and start.\n\n\
+    and compared, and the data directory gets a file, moved-to-postgres, with which no gateway starts on it any more. Then set \
+    `[store] kind = \"postgres\"`, and start.\n\n\
     Exit codes: 0 copied and compared, 1 not copied (the store is not sound, the database is not empty, …), 5 the store or \
     the database cannot be used.")]
 pub(super) struct MigrateStoreArgs {
@@ -92,11 +93,14 @@ pub(super) fn run(args: &MigrateStoreArgs, output: &Output) -> Result<Exit, Fail
 
 fn failure(fault: &CopyError) -> Failure {
     let exit = match fault {
-        CopyError::Source(_) | CopyError::Target(_) | CopyError::Database { .. } => Exit::Store,
+        CopyError::Source(_) | CopyError::Target(_) | CopyError::Database { .. } | CopyError::NotMarked(_) => {
+            Exit::Store
+        }
         CopyError::NotSound(_)
         | CopyError::Damaged(_)
         | CopyError::NotEmpty(_)
-        | CopyError::AlreadyThere
+        | CopyError::AlreadyThere(_)
+        | CopyError::SourceAhead { .. }
         | CopyError::AnotherSource(_)
         | CopyError::SourceChanged
         | CopyError::Gateways(_)
@@ -184,9 +188,10 @@ fn tell(copied: &Copied, (from, to): (&Path, &str), output: &Output) -> Result<(
     }
     output.line("\nNext: set `[store] kind = \"postgres\"`, say in [store.postgres] where the database is, and start the gateway.")?;
     output.line(format!(
-        "The files in {} are as they were. Start no gateway on them any more: it would deliver again what the other one \
-         delivers, and the two would know nothing of each other.",
-        from.display()
+        "The files in {} are as they were, and {} was put beside them: no gateway starts on them any more. It would deliver \
+         again what the other one delivers, and the two would know nothing of each other.",
+        from.display(),
+        copied.marked
     ))?;
     Ok(())
 }

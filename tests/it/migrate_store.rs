@@ -77,8 +77,23 @@ impl Move {
             .arg(self.data())
             .output()
             .expect("ran");
-        assert!(!refused.status.success(), "{refused:?}");
+        assert_eq!(refused.status.code(), Some(5), "{refused:?}");
         text(&refused.stderr)
+    }
+
+    /// What `doctor` finds in one check, and its exit code.
+    fn doctor(&self, group: &str, check: &str) -> (Value, Option<i32>) {
+        let found = Command::new(env!("CARGO_BIN_EXE_streamgate"))
+            .args(["doctor", "--json", "--only", group, "--config"])
+            .arg(self.folder.path().join("streamgate.toml"))
+            .arg("--data-dir")
+            .arg(self.data())
+            .output()
+            .expect("ran");
+        let report = json(&found);
+        let findings = report["findings"].as_array().unwrap_or_else(|| panic!("{report}"));
+        let finding = findings.iter().find(|finding| finding["check"] == check);
+        (finding.unwrap_or_else(|| panic!("{report}")).clone(), found.status.code())
     }
 }
 
@@ -118,7 +133,18 @@ fn a_store_on_files_goes_on_in_a_database() {
     assert_eq!(again.status.code(), Some(1), "{again:?}");
     assert!(text(&again.stderr).contains("holds this store already"), "{again:?}");
 
+    // The unit still has the old configuration.
+    let marked = report["marked"].as_str().unwrap_or_else(|| panic!("{report}"));
+    assert!(fs::read_to_string(marked).expect("readable").contains(&moving.database), "{marked}");
+    let told = moving.refusal();
+    assert!(told.contains(&moving.database) && told.contains(marked) && told.contains("kind = \"postgres\""), "{told}");
+    let (finding, code) = moving.doctor("data-directory", "store");
+    assert_eq!((&finding["severity"], code), (&"fault".into(), Some(1)), "{finding}");
+    assert!(finding["found"].as_str().is_some_and(|found| found.contains(&moving.database)), "{finding}");
+
     moving.configure();
+    let (finding, _) = moving.doctor("data-directory", "store");
+    assert_eq!(finding["severity"], "ok", "{finding}");
     let gateway = moving.start();
     for (id, before) in receipts.iter().zip(&before) {
         assert_eq!(receipt(&gateway, id), *before);
@@ -143,16 +169,43 @@ fn the_configuration_says_where_and_no_gateway_starts_on_half_a_copy() {
     assert_eq!(copied.status.code(), Some(0), "{copied:?}");
     let told = text(&copied.stdout);
     assert!(told.contains("read back and compared") && told.contains("kind = \"postgres\""), "{told}");
+    assert!(told.contains("moved-to-postgres was put beside them: no gateway starts on them"), "{told}");
 
     // As a copy leaves it that was cut short.
     let note = "insert into copying (store, moment, directory) values ('', '', '/somewhere')";
     moving.server.psql(&moving.database, note);
     let told = moving.refusal();
     assert!(told.contains("not finished") && told.contains("sqlite:/somewhere"), "{told}");
+    let (finding, code) = moving.doctor("database", "format");
+    assert_eq!((&finding["severity"], code), (&"fault".into(), Some(1)), "{finding}");
+    let found = finding["found"].as_str().unwrap_or_default();
+    assert!(found.contains("not finished") && found.contains("sqlite:/somewhere"), "{finding}");
     moving.server.psql(&moving.database, "delete from copying");
     let gateway = moving.start();
     assert_eq!(receipt(&gateway, &accepted)["receiptId"], *accepted);
     assert_eq!(gateway.terminate(), Some(0));
+}
+
+#[test]
+fn records_that_the_files_took_after_the_copy_are_not_forgotten() {
+    let Some(moving) = Move::new() else { return };
+    let gateway = moving.start();
+    post(&gateway, 1);
+    assert_eq!(gateway.terminate(), Some(0));
+    let report = json(&moving.run(&["--json"]));
+    // Somebody goes back to the files, and takes records there.
+    fs::remove_file(report["marked"].as_str().unwrap_or_else(|| panic!("{report}"))).expect("removed");
+    let gateway = moving.start();
+    for n in 2..=4 {
+        post(&gateway, n);
+    }
+    assert_eq!(gateway.terminate(), Some(0));
+    let refused = moving.run(&[]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let told = text(&refused.stderr);
+    assert!(told.contains("at least 3 records are only in the files"), "{told}");
+    let gateway = moving.start();
+    assert_eq!(gateway.terminate(), Some(0), "they are the store still");
 }
 
 #[test]

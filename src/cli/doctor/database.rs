@@ -130,6 +130,10 @@ fn format(facts: &DatabaseFacts) -> Finding {
     let check = Check::DatabaseFormat;
     let known = i32::try_from(facts.known_format).unwrap_or(i32::MAX);
     let found = facts.format;
+    if let Some(says) = &facts.half_copied {
+        let mend = "run that command again, to its end; or take an empty database";
+        return Finding::fault(check, says, "a gateway does not start on it (exit code 5)", mend);
+    }
     match found {
         0 => Finding::ok(check, "there are no tables yet").so("the first gateway makes them, or `streamgate migrate`"),
         _ if found > known => {
@@ -189,6 +193,7 @@ mod tests {
             format: 1,
             known_format: 1,
             may_write: true,
+            half_copied: None,
             clock_ahead_millis: 3,
         }
     }
@@ -216,6 +221,7 @@ mod tests {
             (|facts| facts.format = 0, 10, [Ok, Ok, Ok, Ok, Ok]),
             (|facts| facts.format = 2, 10, [Ok, Ok, Ok, Fault, Ok]),
             (|facts| facts.may_write = false, 10, [Ok, Ok, Ok, Fault, Ok]),
+            (|facts| facts.half_copied = Some("half".to_owned()), 10, [Ok, Ok, Ok, Fault, Ok]),
             (|facts| facts.known_format = 2, 10, [Ok, Ok, Ok, Note, Ok]),
             (|facts| facts.clock_ahead_millis = -5_000, 10, [Ok, Ok, Ok, Ok, Warning]),
         ] {

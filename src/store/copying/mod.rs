@@ -1,6 +1,7 @@
 //! Moving up: a store on files is copied into a database, once, while no gateway runs on it.
 //!
-//! The files are read and never changed; their directory's lock is held meanwhile. The copy has the records byte for byte
+//! The files are read and never changed; their directory's lock is held meanwhile, and in the end a file in it says that the
+//! store is in the database now: no gateway starts on the files any more. The copy has the records byte for byte
 //! under their numbers, where each stands, the secret that makes receipts, what is configured, the audit trail, and who is
 //! subscribed: so every receipt that was given out is found there, repeats are recognized, and leases go on.
 //!
@@ -11,6 +12,9 @@
 //!
 //! In the end everything is read back and compared with what was read from the files (`rows`), and only the transaction
 //! that has compared takes the row away.
+//!
+//! Where the copy is found complete already, the directory is marked too, since the run that completed it may have died
+//! before it did; unless the files have records that the database does not have.
 //!
 //! Not guaranteed: anything where gateways then run on both. They would be two stores that know nothing of each other.
 
@@ -65,9 +69,31 @@ pub enum CopyError {
     NotEmpty(String),
     /// The database has this store already.
     #[error(
-        "the database holds this store already, copied to its end; set `[store] kind = \"postgres\"` and start the gateway"
+        "the database holds this store already, copied to its end, and {0} keeps gateways from starting on the files; set \
+         `[store] kind = \"postgres\"` and start the gateway"
     )]
-    AlreadyThere,
+    AlreadyThere(String),
+    /// The database has this store, and the files have more.
+    #[error(
+        "the database holds this store, copied to its end, but at least {records} records are only in the files in {}: a \
+         gateway has run on them since, or the database was restored from an earlier backup. Nothing was changed. Where \
+         nothing has come to the database since, copy again, into an empty database; else what is in two stores cannot be \
+         put into one: keep the files, and have the source systems send those records again",
+        directory.display()
+    )]
+    SourceAhead {
+        /// How many at least.
+        records: i64,
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// It is all there, and nothing says so in the directory.
+    #[error(
+        "the store is copied to its end, and the database can be used; but the data directory could not be marked, so a \
+         gateway that is started on the files would take records there. Run the same command again where that can be mended; \
+         start no gateway on the files"
+    )]
+    NotMarked(#[source] OpenError),
     /// The database holds a part of something else.
     #[error(
         "the database holds an unfinished copy of another store, the one in {}; finish that one, or take an empty database",
@@ -120,36 +146,38 @@ pub fn copy(
     // First, so that a database is left alone where there is nothing to copy.
     let source = Source::open(from)?;
     let database = Database::open_to_copy(to)?;
-    Copier { source, target: Target::connect(&database)?, piece_rows: PIECE_ROWS }.run(options, tell)
+    Copier { source, target: Target::connect(&database)?, place: to.place(), piece_rows: PIECE_ROWS }.run(options, tell)
 }
 
 /// A copy under way.
 struct Copier {
     source: Source,
     target: Target,
+    /// Which database it is, for people.
+    place: String,
     piece_rows: usize,
 }
 
 impl Copier {
     fn run(&mut self, options: &Options, tell: &mut dyn FnMut(Progress)) -> Result<Copied, CopyError> {
         let identity = self.source.identity();
-        let standing = self.target.standing(&identity)?;
-        if standing == Standing::Empty {
-            let report = self.source.verify(options, tell)?;
-            if !report.sound {
-                return Err(CopyError::NotSound(Box::new(report)));
+        let resumed_after = match self.target.standing(&identity)? {
+            Standing::Complete { high_water } => return Err(self.already_there(high_water)?),
+            Standing::Unfinished { records } => Some(records),
+            Standing::Empty => {
+                let report = self.source.verify(options, tell)?;
+                if !report.sound {
+                    return Err(CopyError::NotSound(Box::new(report)));
+                }
+                None
             }
-        }
+        };
         let beginning = self.source.beginning()?;
         let mut seals = Seals::default();
         seals.add(&beginning.rows);
-        let resumed_after = match standing {
-            Standing::Empty => {
-                self.target.begin(&identity, &beginning)?;
-                None
-            }
-            Standing::Unfinished { records } => Some(records),
-        };
+        if resumed_after.is_none() {
+            self.target.begin(&identity, &beginning)?;
+        }
         self.records(resumed_after.unwrap_or(0), &mut seals, tell)?;
         self.others((Table::Audit, "copying the audit trail"), &mut seals, tell)?;
         self.others((Table::Notices, "copying what subscribers are to be told"), &mut seals, tell)?;
@@ -162,6 +190,7 @@ impl Copier {
             .map(|(table, sealed)| CopiedTable { table: table.name(), rows: sealed.rows, sha256: hex(sealed.sha256) })
             .collect();
         Ok(Copied {
+            marked: self.mark()?,
             newest: self.source.newest(),
             resumed_after,
             tables,
@@ -172,8 +201,23 @@ impl Copier {
         })
     }
 
+    /// What to say of a copy that is complete; the directory is marked, unless the files have more.
+    fn already_there(&mut self, high_water: i64) -> Result<CopyError, CopyError> {
+        let records = self.target.only_in(&self.source, high_water)?;
+        if records > 0 {
+            return Ok(CopyError::SourceAhead { records, directory: self.source.identity().directory });
+        }
+        self.mark().map(CopyError::AlreadyThere)
+    }
+
+    /// Marks the directory as that of a store that is elsewhere. Answers the file that says so.
+    fn mark(&self) -> Result<String, CopyError> {
+        let marked = self.source.mark_moved(&self.place).map_err(CopyError::NotMarked)?;
+        Ok(marked.display().to_string())
+    }
+
     fn records(&mut self, there: i64, seals: &mut Seals, tell: &mut dyn FnMut(Progress)) -> Result<(), CopyError> {
-        let Self { source, target, piece_rows } = self;
+        let Self { source, target, piece_rows, .. } = self;
         let (identity, of) = (source.identity(), source.newest().cast_unsigned());
         let mut from = there;
         source.each_piece((*piece_rows, there), &mut |piece: Piece| {
@@ -194,7 +238,7 @@ impl Copier {
         seals: &mut Seals,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<(), CopyError> {
-        let Self { source, target, piece_rows } = self;
+        let Self { source, target, piece_rows, .. } = self;
         let identity = source.identity();
         let there = target.count(table)?;
         let mut done = 0_u64;

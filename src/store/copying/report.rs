@@ -27,6 +27,8 @@ pub struct Copied {
     pub tables: Vec<CopiedTable>,
     /// Keys by which repeats are recognized.
     pub duplicate_keys: u64,
+    /// The file in the data directory that keeps gateways from starting on the files.
+    pub marked: String,
     /// Records that were deleted, or are written down as lost: numbers without a record.
     pub gone: u64,
     /// Of these: written down as lost.

@@ -45,6 +45,8 @@ pub struct Facts {
     pub may_write: bool,
     /// The format that this version knows.
     pub known_format: usize,
+    /// What a start says of half a copy of another store, where there is one.
+    pub half_copied: Option<String>,
     /// By how many milliseconds the server's clock is ahead of this machine's.
     pub clock_ahead_millis: i64,
 }
@@ -69,6 +71,11 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
             _ if !may_write => 0,
             _ => client.query_one(GATEWAYS, &[]).await?.try_get(0)?,
         };
+        let half_copied = match open::check_format(&client).await {
+            Err(half @ OpenError::HalfCopied { .. }) => Some(half.to_string()),
+            Err(OpenError::UnknownFormat { .. } | OpenError::OlderFormat { .. }) | Ok(()) => None,
+            Err(fault) => return Err(fault),
+        };
         Ok(Facts {
             version: row.try_get(0)?,
             version_number: row.try_get(1)?,
@@ -86,6 +93,7 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
             format,
             may_write,
             known_format: MIGRATIONS.len(),
+            half_copied,
             clock_ahead_millis: server_clock - Timestamp::now().millis(),
         })
     })

@@ -89,6 +89,19 @@ pub enum OpenError {
         /// What is free.
         free: u64,
     },
+    /// It was copied into a database, which is the store since then.
+    #[error(
+        "the store in {} has moved, as {} says: \"{says}\". Set `[store] kind = \"postgres\"`, with the database in \
+         [store.postgres]. To go back to the files on purpose, stop the gateways on the database and delete {}: records \
+         that were taken since then are in the database only, and what was delivered since then is delivered again",
+        file.parent().unwrap_or(file).display(), file.display(), file.display()
+    )]
+    Moved {
+        /// The file that says so.
+        file: PathBuf,
+        /// What it says: which database, and since when.
+        says: String,
+    },
     /// There is nothing to look at.
     #[error("there is no record store in {}", directory.display())]
     NoStore {
@@ -168,6 +181,7 @@ impl OpenError {
             | Self::RecoveryCutShort { .. }
             | Self::NotRecoverable { .. }
             | Self::NoRoom { .. }
+            | Self::Moved { .. }
             | Self::NoStore { .. }
             | Self::Random(_) => false,
         }

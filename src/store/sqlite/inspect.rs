@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
 use super::format::VERSION;
+pub use super::moved::Moved;
 use super::schema::{self, Header};
-use super::{catalog, lock, subscriptions};
+use super::{catalog, lock, moved, subscriptions};
 
 /// What a data directory looks like from outside.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Inspection {
     pub records: Result<Option<RecordsFile>, OpenError>,
     /// Files that must be there, since there is a mark of them, and are not.
     pub missing: Vec<PathBuf>,
+    /// What says that the store is in a database now, where something does.
+    pub moved: Result<Option<Moved>, OpenError>,
 }
 
 /// `records.db`, as it looks from outside.
@@ -40,7 +43,7 @@ pub fn inspect(dir: &Path) -> Inspection {
         .iter()
         .filter(|(file, mark)| dir.join(mark).exists() && !dir.join(file).exists())
         .map(|(file, _)| dir.join(file));
-    Inspection { holder: lock::holder(dir), records: records(dir), missing: missing.collect() }
+    Inspection { holder: lock::holder(dir), records: records(dir), missing: missing.collect(), moved: moved::look(dir) }
 }
 
 fn records(dir: &Path) -> Result<Option<RecordsFile>, OpenError> {

@@ -5,6 +5,7 @@
 //! ├── gateway.lock       held while the store is open; names its holder
 //! ├── records.db         the records, and where each stands; every commit is synced
 //! ├── high-water.mark    the newest record's number, outside the database, so that a cut log shows
+//! ├── moved-to-postgres  that the store is in a database now (`moved`); only where it was copied
 //! ├── keys/              duplicate keys of older records; derived, made again when in doubt (`keys`)
 //! ├── catalog.db         what is configured through the administration (`catalog`)
 //! ├── recovery-…/        what a recovery found, lost and kept (`recover`); only where there was one
@@ -51,6 +52,7 @@ mod lock;
 mod look;
 mod lost;
 mod mark;
+pub mod moved;
 mod oldest;
 mod open;
 mod reader;

@@ -16,6 +16,7 @@ use super::keys::{self, Keys};
 use super::lock::DirectoryLock;
 use super::lost::Lost;
 use super::mark::MarkFile;
+use super::moved;
 use super::reader::{ReadThread, Reader};
 use super::recover::swap;
 use super::retention::{Keeper, Retention, Tools};
@@ -38,7 +39,7 @@ pub(super) fn open(
     tuning: Tuning,
 ) -> Result<Arc<SqliteStore>, OpenError> {
     schema::make_directory(dir)?;
-    let lock = DirectoryLock::take(dir)?;
+    let lock = take(dir)?;
     swap::finish(dir)?;
     schema::make_or_check_records(dir)?;
 
@@ -112,6 +113,15 @@ pub(super) fn open(
     };
     writer.start().map_err(OpenError::io("cannot start a thread for", dir))?;
     Ok(Arc::new(store))
+}
+
+/// Takes the lock of a directory whose store has not moved.
+fn take(dir: &Path) -> Result<DirectoryLock, OpenError> {
+    // Also before the lock is taken, which would change its file.
+    moved::check(dir)?;
+    let lock = DirectoryLock::take(dir)?;
+    moved::check(dir)?;
+    Ok(lock)
 }
 
 /// What an earlier recovery has written down.

@@ -9,7 +9,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use super::disk::existing;
 use super::finding::{Check, Finding, Group, bytes_in_words, count_in_words, list_in_words};
 use super::{Scene, Tell, without_configuration};
-use crate::app::{Inspection, RecordsFile};
+use crate::app::{Inspection, Moved, RecordsFile};
 
 /// What a gateway keeps free where nobody says otherwise.
 const USUAL_RESERVE_BYTES: u64 = 64 << 20;
@@ -75,7 +75,10 @@ pub(super) fn examine(scene: &Scene, tell: &Tell) {
     let facts = gather(dir, reserve_bytes);
     tell.all(judge(&facts));
     match &scene.inspection {
-        Some(inspection) => tell.all(judge_files(dir, &facts, inspection)),
+        Some(inspection) => {
+            let in_database = scene.config().is_some_and(|config| config.process.database.is_some());
+            tell.all(judge_files(dir, &facts, inspection, in_database));
+        }
         None => tell.one(Finding::fault(
             Check::Lock,
             "unknown: looking at the files of the data directory came to no end",
@@ -244,10 +247,11 @@ fn inodes(room: Room) -> Finding {
 }
 
 /// What is in it, and what room that needs.
-fn judge_files(dir: &Path, facts: &Facts<'_>, inspection: &Inspection) -> Vec<Finding> {
+fn judge_files(dir: &Path, facts: &Facts<'_>, inspection: &Inspection, in_database: bool) -> Vec<Finding> {
     let records = inspection.records.as_ref().ok().copied().flatten();
     let is_held = matches!(&inspection.holder, Ok(Some(_)));
-    vec![free_space(facts, records), lock(inspection), store(dir, inspection, is_held, facts.room)]
+    let store = moved(inspection, in_database).unwrap_or_else(|| store(dir, inspection, is_held, facts.room));
+    vec![free_space(facts, records), lock(inspection), store]
 }
 
 /// Room on the disk, and inside the records' file, as the store counts it where its log is empty.
@@ -297,6 +301,37 @@ fn lock(inspection: &Inspection) -> Finding {
             let mend =
                 "let the gateway's user read and write gateway.lock; a file system without locks (flock) will not do";
             Finding::fault(check, format!("the lock cannot be looked at: {fault}"), consequence, mend)
+        }
+    }
+}
+
+/// What there is to say of a store that is in a database now; `in_database`: the gateways of this configuration go there.
+fn moved(inspection: &Inspection, in_database: bool) -> Option<Finding> {
+    let check = Check::Store;
+    match &inspection.moved {
+        Ok(None) => None,
+        Ok(Some(Moved { file, says })) if in_database => {
+            let found = format!("the files are not used any more, as {} says: {says}", file.display());
+            Some(Finding::ok(check, found).so("key and secret files beside them still are"))
+        }
+        Ok(Some(Moved { file, says })) => {
+            let file = file.display();
+            let found = format!("the store has moved, as {file} says: {says}");
+            let consequence = "a gateway of this configuration does not start on the files (exit code 5)";
+            let mend = format!(
+                "set `[store] kind = \"postgres\"`; or delete {file} to go back on purpose, without the records that were \
+                 taken since"
+            );
+            Some(Finding::fault(check, found, consequence, mend))
+        }
+        Err(fault) => {
+            let mend = "let the gateway's user enter the directory";
+            Some(Finding::fault(
+                check,
+                super::super::with_causes(fault),
+                "a gateway does not start (exit code 5)",
+                mend,
+            ))
         }
     }
 }

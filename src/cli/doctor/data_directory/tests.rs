@@ -100,7 +100,12 @@ fn room_is_counted_as_the_store_counts_it() {
 
 #[test]
 fn locks_and_files_are_told_as_a_start_would_see_them() {
-    let inspection = |holder: io::Result<Option<String>>, records| Inspection { holder, records, missing: Vec::new() };
+    let inspection = |holder: io::Result<Option<String>>, records| Inspection {
+        holder,
+        records,
+        missing: Vec::new(),
+        moved: Ok(None),
+    };
     let old = Some(RecordsFile { bytes: GIB, free_bytes: 0, is_old: true });
     let dir = Path::new("/data");
     let held = inspection(Ok(Some("process 7".to_owned())), Ok(old));
@@ -112,4 +117,14 @@ fn locks_and_files_are_told_as_a_start_would_see_them() {
     assert_eq!(lock(&odd).severity, Severity::Fault);
     let lost = Inspection { missing: vec![dir.join("catalog.db")], ..inspection(Ok(None), Ok(None)) };
     assert_eq!(store(dir, &lost, false, None).severity, Severity::Fault);
+    assert!(moved(&lost, false).is_none());
+
+    let says = "copied to PostgreSQL, database streamgate at db".to_owned();
+    let elsewhere = Moved { file: dir.join("moved-to-postgres"), says: says.clone() };
+    let elsewhere = Inspection { moved: Ok(Some(elsewhere)), ..inspection(Ok(None), Ok(old)) };
+    for (in_database, severity) in [(false, Severity::Fault), (true, Severity::Ok)] {
+        let findings = judge_files(dir, &facts(private()), &elsewhere, in_database);
+        assert_eq!(worst(&findings), severity, "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.found.contains(&says)), "{findings:?}");
+    }
 }

@@ -1,12 +1,15 @@
 //! Moving up on a real server: all of it is there and goes on, also after a copy that was cut short again and again; and
 //! what must not be copied is refused.
 
+mod afterwards;
 mod interrupted;
 mod refused;
 mod whole;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::*;
 use crate::config::settings::StoreSettings;
@@ -22,7 +25,7 @@ use crate::store::postgres::tests::server::Database as TestDatabase;
 use crate::store::sqlite::catalog::SqliteCatalog;
 use crate::store::sqlite::subscriptions::SqliteSubscriptions;
 use crate::store::sqlite::tests::InDirectory;
-use crate::store::sqlite::tests::verify::{ALL, Known, known, rich};
+use crate::store::sqlite::tests::verify::{ALL, Known, everything_below, known, rich};
 use crate::store::subscriptions::{Ended, Fenced, NewNotice, SubscriptionStore, Tried, TriedEnd};
 use crate::store::{Leased, Store};
 
@@ -48,8 +51,21 @@ impl Base {
     /// Copies in pieces of so many rows.
     fn copy(&self, from: &Path, piece_rows: usize, tell: &mut dyn FnMut(Progress)) -> Result<Copied, CopyError> {
         let (source, database) = (Source::open(from)?, Database::open_to_copy(&self.0.settings())?);
-        Copier { source, target: Target::connect(&database)?, piece_rows }.run(&ALL, tell)
+        let place = self.0.settings().place();
+        Copier { source, target: Target::connect(&database)?, place, piece_rows }.run(&ALL, tell)
     }
+}
+
+/// Where a directory says that its store is elsewhere.
+fn mark(dir: &Path) -> PathBuf {
+    dir.join("moved-to-postgres")
+}
+
+/// What is in a directory, which says that its store is elsewhere, without that.
+fn files(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+    let mut files = everything_below(&dir.canonicalize().unwrap());
+    assert!(files.remove(&mark(&dir.canonicalize().unwrap())).is_some(), "it is marked");
+    files
 }
 
 /// What waits is waited for here: a copy blocks, and so do the tests.

@@ -4,6 +4,7 @@
 //! moves on from where it was left, or not at all. So a second copy, or a gateway that was there before, is noticed by
 //! whoever comes later.
 
+mod ahead;
 mod compare;
 mod value;
 
@@ -34,6 +35,11 @@ pub(in crate::store) enum Standing {
     Unfinished {
         /// Up to which record.
         records: i64,
+    },
+    /// The same store, copied to its end, and perhaps used since then.
+    Complete {
+        /// The last number that was given out.
+        high_water: i64,
     },
 }
 
@@ -71,7 +77,7 @@ impl Target {
     /// What the database holds.
     ///
     /// # Errors
-    /// Anything but nothing and a part of the same copy; gateways that run on it.
+    /// Anything but nothing, and a copy of the same store; gateways that run on it, unless that is complete.
     pub(in crate::store) fn standing(&mut self, identity: &Identity) -> Result<Standing, CopyError> {
         let Self { client, runtime } = self;
         runtime.block_on(async {
@@ -186,15 +192,15 @@ async fn standing(transaction: &Transaction<'_>, identity: &Identity) -> Result<
         Ok::<_, Fault>((copying, live))
     };
     let (copying, live) = asked.await.map_err(&failed)?;
-    if !live.is_empty() {
-        return Err(CopyError::Gateways(live.join(", ")));
-    }
+    let running = if live.is_empty() { Ok(()) } else { Err(CopyError::Gateways(live.join(", "))) };
     let Some(row) = copying else {
-        return match what_is_there(transaction, identity).await.map_err(&failed)? {
-            Some(there) => Err(there),
-            None => Ok(Standing::Empty),
+        let there = what_is_there(transaction, identity).await.map_err(&failed)?;
+        return match there {
+            Ok(Standing::Complete { .. }) => there,
+            Ok(Standing::Empty | Standing::Unfinished { .. }) | Err(_) => running.and(there),
         };
     };
+    running?;
     let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, String>(2)?, row.try_get(3)?));
     let (store, moment, directory, records): (&[u8], &[u8], String, i64) = read().map_err(&failed)?;
     if store != identity.store {
@@ -206,8 +212,11 @@ async fn standing(transaction: &Transaction<'_>, identity: &Identity) -> Result<
     Ok(Standing::Unfinished { records })
 }
 
-/// What a database holds that is no unfinished copy; `None` for an empty one.
-async fn what_is_there(transaction: &Transaction<'_>, identity: &Identity) -> Result<Option<CopyError>, Fault> {
+/// What a database holds that is no unfinished copy.
+async fn what_is_there(
+    transaction: &Transaction<'_>,
+    identity: &Identity,
+) -> Result<Result<Standing, CopyError>, Fault> {
     let look = "select (select high_water from counter), exists (select 1 from records), exists (select 1 from lanes), \
          exists (select 1 from catalog_organizations) or exists (select 1 from catalog_api_keys) \
          or exists (select 1 from audit), exists (select 1 from subscriptions), receipt_secret from meta";
@@ -216,15 +225,15 @@ async fn what_is_there(transaction: &Transaction<'_>, identity: &Identity) -> Re
     let (records, lanes, configured): (bool, bool, bool) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let (subscribed, secret): (bool, &[u8]) = (row.try_get(4)?, row.try_get(5)?);
     Ok(if secret == identity.secret.0 {
-        Some(CopyError::AlreadyThere)
+        Ok(Standing::Complete { high_water })
     } else if high_water > 0 || records || lanes {
-        Some(CopyError::NotEmpty(format!("its records go up to {high_water}")))
+        Err(CopyError::NotEmpty(format!("its records go up to {high_water}")))
     } else if configured {
-        Some(CopyError::NotEmpty("something was configured there".to_owned()))
+        Err(CopyError::NotEmpty("something was configured there".to_owned()))
     } else if subscribed {
-        Some(CopyError::NotEmpty("there are subscriptions".to_owned()))
+        Err(CopyError::NotEmpty("there are subscriptions".to_owned()))
     } else {
-        None
+        Ok(Standing::Empty)
     })
 }
 

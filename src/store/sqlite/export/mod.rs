@@ -1,8 +1,10 @@
-//! Reading a closed store from its beginning to its end, for whoever copies it: not one byte of it is changed.
+//! Reading a closed store from its beginning to its end, for whoever copies it: not one byte of it is changed. What says
+//! afterwards where it is now is a file of its own.
 //!
 //! What is read is a store that was verified. Where something is not as `verify` found it, reading ends with that, and
 //! nothing is guessed.
 
+mod newest;
 mod records;
 mod side;
 
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+pub(in crate::store) use self::newest::Known;
 use super::error::OpenError;
 use super::keys::Index;
 use super::lock::{DirectoryLock, LOCK};
@@ -20,7 +23,7 @@ use super::schema::{self, RECORDS, with_suffix};
 use super::survey::ground::{self, Ground};
 use super::survey::unchanged::Unchanged;
 use super::verify;
-use super::{catalog, subscriptions};
+use super::{catalog, moved, subscriptions};
 use crate::store::copying::CopyError;
 use crate::store::copying::rows::{Rows, Value};
 use crate::store::receipt_id::SECRET_BYTES;
@@ -117,6 +120,11 @@ impl Source {
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Report, OpenError> {
         verify::look(&self.directory, options, tell)
+    }
+
+    /// Says in the directory that the store is in this database now, durably. Answers the file that says so.
+    pub(in crate::store) fn mark_moved(&self, place: &str) -> Result<PathBuf, OpenError> {
+        moved::say(&self.directory, place)
     }
 
     /// The newest record's number.

@@ -176,7 +176,7 @@ impl Ground {
     }
 
     /// Whether this record of a block is what was written. Answers the meaning of its lane under which it is.
-    pub(super) fn verify(&self, block: &Block, seq: i64) -> Result<usize, &'static str> {
+    pub(in crate::store::sqlite) fn verify(&self, block: &Block, seq: i64) -> Result<usize, &'static str> {
         let lane = block.heads.get(seq).and_then(|head| self.lanes.get(&head.lane.0));
         let meanings = lane.map(|lane| lane.meanings.as_slice()).unwrap_or_default();
         let mut damage = None;
