@@ -14,8 +14,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The user that owns everything in it; also the one that it runs as where the tests are root, which it refuses.
@@ -235,17 +235,25 @@ impl Server {
 
     /// Has it do something, and answers what `psql` prints.
     pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
-        let done = self
-            .command("psql")
-            .args(["-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database, "-c", sql])
-            .output()
-            .expect("psql");
-        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+        self.try_psql(database, sql).unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    /// The same; an error with what `psql` says of it.
+    fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
+        let mut psql = self.command("psql");
+        psql.args(["-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database, "-c", sql]);
+        let done = psql.output().expect("psql");
+        if !done.status.success() {
+            return Err(format!("{sql}: {}", String::from_utf8_lossy(&done.stderr)));
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
     /// A new database, by its name.
     pub(crate) fn create_database(&self) -> String {
+        // Roles are brought to the workers each time, by one database at a time.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = self.is_cluster().then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
         let name = fresh_name();
         self.psql(USER, &format!("create database {name}"));
         if self.is_cluster() {
@@ -262,9 +270,16 @@ impl Server {
 
     /// Drops one.
     pub(crate) fn drop_database(&self, name: &str) {
-        self.psql(USER, &format!("drop database {name} with (force)"));
-        for worker in &self.workers {
-            worker.psql(USER, &format!("drop database {name} with (force)"));
+        let drop = format!("drop database {name} with (force)");
+        if !self.is_cluster() {
+            self.psql(USER, &drop);
+        }
+        for server in self.workers.iter().chain(self.is_cluster().then_some(self)) {
+            // The process that each database of a cluster has comes back as often as it is ended.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while let Err(fault) = server.try_psql(USER, &drop) {
+                assert!(Instant::now() < deadline, "{fault}");
+            }
         }
     }
 

@@ -121,8 +121,10 @@ impl Fault {
 
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
+        if fault.is_of_no_room() {
+            return Self::DatabaseFull(fault.to_string());
+        }
         match fault {
-            fault @ Fault::Database(_) if fault.is_of_no_room() => Self::DatabaseFull(fault.to_string()),
             Fault::Damaged(damage) => damage.into(),
             Fault::Inconsistent(what) => Self::Damaged(what),
             Fault::Lost { at, why } => Self::Lost { at, why },

@@ -72,6 +72,7 @@ pub fn look_at(settings: &DatabaseSettings) -> Result<Facts, OpenError> {
             _ => client.query_one(GATEWAYS, &[]).await?.try_get(0)?,
         };
         let half_copied = match open::check_format(&client).await {
+            _ if !may_write => None,
             Err(half @ OpenError::HalfCopied { .. }) => Some(half.to_string()),
             Err(OpenError::UnknownFormat { .. } | OpenError::OlderFormat { .. }) | Ok(()) => None,
             Err(fault) => return Err(fault),
