@@ -19,4 +19,3 @@ export STREAMGATE_TEST_CITUS=1
 # Each test makes a database on three servers, so more than a few at once get in each other's way.
 cargo test --lib store::postgres -- --test-threads=3
 cargo test --test it_postgres -- --test-threads=1 --include-ignored whatever_of_a_cluster
-cargo test --test it_postgres -- --test-threads=1 gateways::which gateways::whatever gateways::a_gateway gateways::what_is

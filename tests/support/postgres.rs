@@ -159,8 +159,29 @@ impl Server {
         Some(server)
     }
 
-    /// Runs it, after it was stopped. Waits until it answers.
+    /// Runs it, after it was stopped. Waits until it answers. What is left of one that was killed may keep it from starting for
+    /// a moment.
     pub(crate) fn run(&mut self) {
+        let mut process = self.begin();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let ready = self.command("pg_isready").arg("-q").status();
+            let has_ended = process.try_wait().expect("its state").is_some();
+            if !has_ended && ready.is_ok_and(|status| status.success()) {
+                self.process = Some(process);
+                return;
+            }
+            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "the server does not answer: {log}");
+            if has_ended {
+                process = self.begin();
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Starts its process.
+    fn begin(&self) -> Child {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).expect("a log");
         let mut command = unprivileged(&self.programs.join("postgres"));
         command.arg("-D").arg(self.folder.join("data"));
@@ -170,7 +191,7 @@ impl Server {
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
-        let process = command
+        command
             .arg("-k")
             .arg(&self.folder)
             .arg("-p")
@@ -181,18 +202,7 @@ impl Server {
             .stderr(log)
             .process_group(0)
             .spawn()
-            .expect("postgres");
-        self.process = Some(process);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let ready = self.command("pg_isready").arg("-q").status();
-            if ready.is_ok_and(|status| status.success()) {
-                return;
-            }
-            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "the server does not answer: {log}");
-            std::thread::yield_now();
-        }
+            .expect("postgres")
     }
 
     /// Stops it: "INT" ends its connections first, "QUIT" is a crash of its own making, "KILL" one of others'.
