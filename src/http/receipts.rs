@@ -27,7 +27,7 @@ pub async fn get(
         .under(generation)
     };
     let id = ReceiptId::parse(&path).map_err(|_| unknown())?;
-    let status = door.store().receipt(id).await.map_err(|cause| Problem::from(cause).under(generation))?;
+    let status = door.store().receipt(id).await.map_err(|cause| Problem::unread(cause).under(generation))?;
     let status = status.filter(|status| visit.caller().sees(&status.summary.organization)).ok_or_else(unknown)?;
     Ok(answer::json(StatusCode::OK, &answer::receipt(&status)))
 }

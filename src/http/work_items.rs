@@ -128,7 +128,7 @@ async fn end_lease(request: &HttpRequest, id: &str, door: &Door, end: LeaseEnd) 
 
 /// Where a work item stands now.
 async fn status_of(door: &Door, id: ReceiptId) -> Result<ReceiptStatus, Problem> {
-    door.store().receipt(id).await?.ok_or_else(|| problem(PullError::NotFound))
+    door.store().receipt(id).await.map_err(Problem::unread)?.ok_or_else(|| problem(PullError::NotFound))
 }
 
 /// The answer that says where a work item stands.

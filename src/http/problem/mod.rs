@@ -291,6 +291,19 @@ pub(super) const fn code_of(cause: &StoreError) -> Code {
     }
 }
 
+impl Problem {
+    /// What is asked for could not be read.
+    pub(super) fn unread(cause: StoreError) -> Self {
+        if !matches!(cause, StoreError::Damaged(_) | StoreError::Broken { .. } | StoreError::Engine(_)) {
+            return cause.into();
+        }
+        tracing::error!(cause = &cause as &dyn std::error::Error, "the store did not answer as it should");
+        let again = "Ask again later. If it stays so, the gateway's operator finds the cause in its log.";
+        Self::new(code_of(&cause), "What became of the record cannot be read.", again)
+            .retry_after(Duration::from_secs(30))
+    }
+}
+
 impl From<StoreError> for Problem {
     /// The caller learns that it is safe to repeat; the cause is for the log.
     fn from(cause: StoreError) -> Self {
