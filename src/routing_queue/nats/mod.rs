@@ -120,11 +120,12 @@ impl Inner {
 
     /// Publishes until somebody says what became of it. `last` is why it is done again.
     async fn publish(&self, message: &Delivery, last: &mut String) -> Result<Taken, DeliveryError> {
-        let (subject, headers) = (self.subject(message), self.headers(message));
         let mut pause = FIRST_PAUSE;
         loop {
             let link = self.ready().await.map_err(down)?;
-            let published = link.publish(subject.clone(), headers.clone(), message.body.clone(), ACK_PATIENCE).await;
+            // Made anew for a repeat, which is rare, so that the first try copies nothing.
+            let (subject, headers) = (self.subject(message), self.headers(message));
+            let published = link.publish(subject, headers, message.body.clone(), ACK_PATIENCE).await;
             match published {
                 Published::Answered(payload) => match answer::read(&payload, &self.settings.stream) {
                     Answer::Taken(taken) => return Ok(taken),
@@ -137,7 +138,7 @@ impl Inner {
                 Published::NobodyListens => {
                     // It may be another one when somebody does again.
                     link.look_again();
-                    *last = format!("no stream answers for the subject `{subject}`");
+                    *last = format!("no stream answers for the subject `{}`", self.subject(message));
                 }
                 Published::Unanswered(reason) => *last = reason,
                 Published::Dead => {
